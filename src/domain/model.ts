@@ -1,0 +1,119 @@
+/**
+ * What an operator declares, once validated: the nouns of the configuration. Durations are milliseconds,
+ * references to secrets are not resolved yet (`SecretRef`), host lists are parsed.
+ */
+
+export type KeyType = 'ecdsa-p256' | 'ecdsa-p384' | 'rsa-2048' | 'rsa-3072' | 'rsa-4096';
+
+export type SecretRef = { readonly file: string } | { readonly env: string };
+
+/** An ACME directory and an account there (RFC 8555 section 7.1.1, 7.1.2). */
+export interface IssuerSpec {
+  readonly name: string;
+  readonly directory: string;
+  readonly contact: readonly string[];
+  readonly termsOfServiceAgreed: boolean;
+  readonly profile: string | undefined;
+  readonly eab: { readonly keyId: string; readonly hmacKey: SecretRef } | undefined;
+  /** PEM file with the roots that sign the CA's own HTTPS certificate; the system's when undefined. */
+  readonly caFile: string | undefined;
+  /** Bound of one request to the CA. */
+  readonly timeoutMs: number;
+}
+
+export interface CertificateSpec {
+  readonly name: string;
+  /** DNS names, lower case, A-labels, at least one, no duplicates. */
+  readonly identifiers: readonly string[];
+  /** Names of issuers in order of preference, at least one. */
+  readonly issuers: readonly string[];
+  readonly key: KeyType;
+}
+
+/** Where one host's sshd answers. `name` is the address as the operator wrote it, without the port. */
+export interface HostSpec {
+  readonly name: string;
+  readonly address: string;
+  readonly port: number;
+}
+
+export interface SshSpec {
+  readonly user: string;
+  readonly identity: SecretRef;
+  readonly knownHosts: string;
+  /** Bound of TCP connect plus SSH handshake plus login. */
+  readonly connectTimeoutMs: number;
+  /** How SFTP is reached: the subsystem, or an executed sftp-server (its path), as in Kolla's container. */
+  readonly sftp: 'subsystem' | { readonly exec: string };
+}
+
+export interface HaproxySpec {
+  /** Stats socket with `level admin`, as the SSH side sees it. */
+  readonly socket: string | undefined;
+  /** Master CLI socket (`haproxy -S`). */
+  readonly masterSocket: string | undefined;
+}
+
+export interface VerifySpec {
+  /** `address:port` templates; `{host}` stands for the host's address. Empty: nothing can be verified. */
+  readonly connect: readonly string[];
+  /** TLS handshakes per entry of `connect`. */
+  readonly handshakes: number;
+  readonly timeoutMs: number;
+}
+
+/** Hosts that are configured alike. */
+export interface PoolSpec {
+  readonly name: string;
+  readonly hosts: readonly HostSpec[];
+  /** `undefined` exactly when the pool is `local: true`. */
+  readonly ssh: SshSpec | undefined;
+  readonly haproxy: HaproxySpec;
+  readonly verify: VerifySpec;
+  /** Hosts that are changed side by side after the canary. */
+  readonly parallel: number;
+}
+
+/** Which certificate goes to which pool, at which path. */
+export interface DeploymentSpec {
+  readonly certificate: string;
+  readonly pool: string;
+  /** The name HAProxy knows the bundle by: its `crt` argument. */
+  readonly path: string;
+  /** The same file as the SSH side sees it. */
+  readonly file: string;
+  /** More paths (SSH side) to keep equal to `file`. */
+  readonly copies: readonly string[];
+  /** Permission bits of the installed file; kacme writes 0600 first and widens it after. */
+  readonly mode: number;
+  readonly owner: number | undefined;
+  readonly group: number | undefined;
+  readonly takeOver: boolean;
+}
+
+export interface Listen {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface KacmeConfig {
+  readonly issuers: Readonly<Record<string, IssuerSpec>>;
+  readonly certificates: Readonly<Record<string, CertificateSpec>>;
+  readonly pools: Readonly<Record<string, PoolSpec>>;
+  readonly deployments: readonly DeploymentSpec[];
+  readonly challenge: {
+    readonly listen: Listen;
+    /** How kacme tests that a challenge can be fetched before it asks the CA. */
+    readonly selfCheck: 'direct' | 'off' | { readonly via: string };
+  };
+  readonly operations: { readonly listen: Listen };
+  readonly control: { readonly socket: string };
+  readonly store: { readonly file: string };
+  readonly reconcile: {
+    /** Between two observations of a host. At most 30 s, so that drift is repaired within that time. */
+    readonly everyMs: number;
+  };
+  /** Old bundles (keys included) kept per certificate besides the active one. */
+  readonly keepBundles: number;
+  readonly log: { readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' };
+}

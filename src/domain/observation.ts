@@ -1,0 +1,54 @@
+import type { CertificateFacts } from './x509.ts';
+
+/** What one host was seen to hold. It may be lost at any time: looking again gives it back. */
+export interface HostObservation {
+  readonly haproxy:
+    | {
+        readonly state: 'running';
+        /** As `show info` gives it, such as `2.6.12-1+deb12u4`. */
+        readonly version: string;
+        /** `tune.bufsize`: a command with its payload must be smaller. */
+        readonly bufferBytes: number;
+        /** The path of a pending `set ssl cert`, ours or another client's. */
+        readonly pendingTransaction: string | undefined;
+        /** Worker processes; undefined without a master CLI. */
+        readonly workers: number | undefined;
+      }
+    /** Nothing answers at its socket: stopped, or not started yet. */
+    | { readonly state: 'stopped'; readonly reason: string };
+  /** By `DeploymentSpec.path`. */
+  readonly places: Readonly<Record<string, PlaceObservation>>;
+}
+
+export interface PlaceObservation {
+  readonly file: FileObservation;
+  /** Same order as `DeploymentSpec.copies`. */
+  readonly copies: readonly FileObservation[];
+  /** What HAProxy has in memory under this path; undefined when it does not know it, or is stopped. */
+  readonly loaded: LoadedCertificate | undefined;
+}
+
+export type FileObservation =
+  | { readonly state: 'absent' }
+  | {
+      readonly state: 'present';
+      /** SHA-256 of the whole file, lower-case hex. */
+      readonly sha256: string;
+      readonly mode: number;
+      readonly uid: number;
+      readonly gid: number;
+      readonly content: PemContent;
+    };
+
+/** What a PEM file is worth to HAProxy. */
+export type PemContent =
+  | { readonly state: 'loadable'; readonly facts: CertificateFacts }
+  | { readonly state: 'broken'; readonly reason: string };
+
+/** From `show ssl cert` (management.txt of HAProxy): the leaf only. */
+export interface LoadedCertificate {
+  /** SHA-1 of the leaf's DER, lower-case hex. */
+  readonly fingerprint1: string;
+  readonly notAfter: Date;
+  readonly selfSigned: boolean;
+}

@@ -1,0 +1,95 @@
+import type { ErrorReport } from './errors.ts';
+
+/** Everything `kacme status` shows; dates are ISO 8601 in UTC so that it crosses the control socket as JSON. */
+export interface Status {
+  readonly at: string;
+  /** `leading`: this process acts. `standby`: another one does. `offline`: read from the store, no service runs. */
+  readonly role: 'leading' | 'standby' | 'offline';
+  readonly certificates: readonly CertificateStatus[];
+  readonly hosts: readonly HostStatus[];
+}
+
+export interface CertificateStatus {
+  readonly name: string;
+  readonly identifiers: readonly string[];
+  /** `missing`: nothing held, not even a self-signed bundle. */
+  readonly state: 'missing' | 'self-signed' | 'valid' | 'expired';
+  readonly generation: number;
+  readonly issuer: string | undefined;
+  readonly fingerprint256: string | undefined;
+  readonly notAfter: string | undefined;
+  readonly renewAt: string | undefined;
+  /** What happens next and why, such as `waits until ...: not due`. */
+  readonly next: string;
+  readonly lastSuccess: string | undefined;
+  readonly lastFailure:
+    | (ErrorReport & { readonly at: string; readonly failures: number; readonly notBefore: string })
+    | undefined;
+}
+
+export type PlaceState =
+  /** File and memory hold the active bundle and handshakes present it. */
+  | 'in sync'
+  /** The same, but nowhere was given to check it by handshakes. */
+  | 'unverified'
+  /** The file is right; HAProxy is stopped and will load it when it starts. */
+  | 'file only'
+  | 'out of sync'
+  /** A certificate that is not kacme's: left alone. */
+  | 'foreign'
+  | 'failed'
+  | 'unreachable'
+  /** Not looked at yet. */
+  | 'unknown';
+
+export interface HostStatus {
+  readonly pool: string;
+  readonly host: string;
+  readonly reachable: boolean | undefined;
+  readonly haproxyVersion: string | undefined;
+  readonly observedAt: string | undefined;
+  readonly places: readonly PlaceStatus[];
+}
+
+export interface PlaceStatus {
+  readonly certificate: string;
+  readonly path: string;
+  readonly state: PlaceState;
+  readonly reason: string;
+  readonly failure: ErrorReport | undefined;
+}
+
+/** What a command that touches hosts did to each place. */
+export interface PlaceResult {
+  readonly pool: string;
+  readonly host: string;
+  readonly certificate: string;
+  readonly path: string;
+  /** `left`: nothing had to be done, or must not be done; the reason says which. */
+  readonly action: 'installed' | 'swapped' | 'left' | 'failed';
+  /** Whether the host is as it should be now. */
+  readonly inSync: boolean;
+  readonly reason: string;
+  readonly failure: ErrorReport | undefined;
+}
+
+/** What `kacme renew` and the account and self-signed part of `kacme bootstrap` did to each certificate. */
+export interface CertificateResult {
+  readonly certificate: string;
+  /** `planned`: a dry run, it would have been issued. */
+  readonly action: 'issued' | 'created' | 'kept' | 'planned' | 'failed';
+  readonly reason: string;
+  readonly failure: ErrorReport | undefined;
+}
+
+/** `done`: everything is as it should be. `partly`: some hosts are not. `failed`: nothing useful was reached. */
+export interface Summary {
+  readonly outcome: 'done' | 'partly' | 'failed';
+  readonly certificates: readonly CertificateResult[];
+  readonly places: readonly PlaceResult[];
+}
+
+/** A line of progress of long work, for people. */
+export interface Progress {
+  readonly message: string;
+}

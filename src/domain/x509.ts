@@ -1,0 +1,87 @@
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+
+/** What kacme needs to know of a leaf certificate (RFC 5280). */
+export interface CertificateFacts {
+  /** SHA-256 of the DER, lower-case hex: its identity in kacme. */
+  readonly fingerprint256: string;
+  /** SHA-1 of the DER, lower-case hex: its identity in HAProxy's answers. */
+  readonly fingerprint1: string;
+  /** subjectAltName, DNS names and IP addresses, lower case. */
+  readonly identifiers: readonly string[];
+  readonly notBefore: Date;
+  readonly notAfter: Date;
+  readonly selfSigned: boolean;
+  readonly serialNumber: string;
+  readonly issuer: string;
+}
+
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
+const PRIVATE_KEY = /-----BEGIN (?:RSA |EC )?PRIVATE KEY-----[^-]+-----END (?:RSA |EC )?PRIVATE KEY-----/;
+
+const hex = (fingerprint: string): string => fingerprint.replaceAll(':', '').toLowerCase();
+
+/** The certificates of a PEM text in their order. Throws a plain Error for one that cannot be parsed. */
+export function certificatesIn(pem: string): readonly X509Certificate[] {
+  return Array.from(pem.matchAll(CERTIFICATE), ([text]) => new X509Certificate(text));
+}
+
+export function factsOf(certificate: X509Certificate): CertificateFacts {
+  return {
+    fingerprint256: hex(certificate.fingerprint256),
+    fingerprint1: hex(certificate.fingerprint),
+    identifiers: subjectAltNames(certificate.subjectAltName),
+    notBefore: new Date(certificate.validFrom),
+    notAfter: new Date(certificate.validTo),
+    selfSigned: certificate.issuer === certificate.subject && certificate.verify(certificate.publicKey),
+    serialNumber: certificate.serialNumber.toLowerCase(),
+    issuer: certificate.issuer.replaceAll('\n', ', '),
+  };
+}
+
+function subjectAltNames(text: string | undefined): readonly string[] {
+  if (text === undefined) return [];
+  return text
+    .split(', ')
+    .map((name) => /^(?:DNS|IP Address):(.+)$/.exec(name)?.[1]?.toLowerCase())
+    .filter((name) => name !== undefined);
+}
+
+/** Judges a PEM file as HAProxy would: leaf first, an unbroken chain, a private key that fits the leaf. */
+export function readBundlePem(
+  pem: string,
+):
+  | { readonly state: 'loadable'; readonly facts: CertificateFacts }
+  | { readonly state: 'broken'; readonly reason: string } {
+  const broken = (reason: string) => ({ state: 'broken', reason }) as const;
+  if (pem.trim() === '') return broken('the file is empty');
+  let certificates: readonly X509Certificate[];
+  try {
+    certificates = certificatesIn(pem);
+  } catch (error) {
+    return broken(
+      `a certificate in it cannot be parsed: ${error instanceof Error ? error.message : String(error)}`,
+    );
+  }
+  const leaf = certificates[0];
+  if (leaf === undefined) return broken('it holds no certificate');
+  const gap = certificates.findIndex(
+    (certificate, i) => i > 0 && !certificates[i - 1]?.checkIssued(certificate),
+  );
+  if (gap > 0) return broken(`certificate ${gap + 1} did not issue certificate ${gap}`);
+  const keyText = PRIVATE_KEY.exec(pem)?.[0];
+  if (keyText === undefined) return broken('it holds no private key');
+  try {
+    if (!leaf.checkPrivateKey(createPrivateKey(keyText)))
+      return broken('its private key does not fit its certificate');
+  } catch {
+    // The parser's message could quote the key: it is left out.
+    return broken('its private key cannot be parsed');
+  }
+  return { state: 'loadable', facts: factsOf(leaf) };
+}
+
+/** Leaf, chain, key as HAProxy wants them: no blank line, since one would end a runtime API payload. */
+export function renderBundlePem(chainPem: string, keyPem: string): string {
+  const lines = `${chainPem}\n${keyPem}`.split(/\r?\n/).filter((line) => line.trim() !== '');
+  return `${lines.join('\n')}\n`;
+}

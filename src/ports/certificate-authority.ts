@@ -1,0 +1,58 @@
+import type { IssuerSpec } from '../domain/model.ts';
+import type { EffectOptions } from './leadership.ts';
+
+/** RFC 8555 section 7.1.3 */
+export interface Order {
+  readonly url: string;
+  readonly status: 'pending' | 'ready' | 'processing' | 'valid' | 'invalid';
+  readonly authorizations: readonly string[];
+  readonly finalize: string;
+  readonly certificate: string | undefined;
+  readonly expires: Date | undefined;
+  /** The CA's own words when `invalid`. */
+  readonly error: string | undefined;
+}
+
+/** RFC 8555 section 7.1.4, reduced to its http-01 challenge (section 8.3). */
+export interface Authorization {
+  readonly url: string;
+  readonly identifier: string;
+  readonly status: 'pending' | 'valid' | 'invalid' | 'deactivated' | 'expired' | 'revoked';
+  /** Undefined when the CA offers no http-01 for this identifier. */
+  readonly http01:
+    | { readonly url: string; readonly token: string; readonly keyAuthorization: string }
+    | undefined;
+  readonly error: string | undefined;
+}
+
+/**
+ * One issuer with one account. Each method is one RFC 8555 exchange (plus polling where it says `await`), so
+ * that the caller can store what must not be lost between two of them. All throw `ERR_ACME_*`.
+ */
+export interface CertificateAuthority {
+  /** Finds the account of this key or creates it (section 7.3); resolves to its URL. Idempotent. */
+  ensureAccount(options: EffectOptions): Promise<string>;
+  /** Section 7.4. Never repeated by the transport. */
+  newOrder(identifiers: readonly string[], options: EffectOptions): Promise<Order>;
+  order(url: string, options: { signal: AbortSignal }): Promise<Order>;
+  authorization(url: string, options: { signal: AbortSignal }): Promise<Authorization>;
+  /** Section 7.5.1: tells the CA that the challenge can be fetched. */
+  respond(challengeUrl: string, options: EffectOptions): Promise<void>;
+  /** Polls, obeying Retry-After, until it is no longer pending. */
+  awaitAuthorization(url: string, options: { signal: AbortSignal }): Promise<Authorization>;
+  /** Section 7.4: makes the request for `identifiers` with `keyPem`, sends it. Never repeated by the transport. */
+  finalize(
+    order: Order,
+    request: { keyPem: string; identifiers: readonly string[] },
+    options: EffectOptions,
+  ): Promise<Order>;
+  /** Polls, obeying Retry-After, until the order is `valid` or `invalid`. */
+  awaitOrder(url: string, options: { signal: AbortSignal }): Promise<Order>;
+  /** Section 7.4.2: the PEM chain, leaf first. */
+  certificate(url: string, options: { signal: AbortSignal }): Promise<string>;
+}
+
+export type ConnectCertificateAuthority = (
+  issuer: IssuerSpec,
+  accountKeyPem: string,
+) => Promise<CertificateAuthority>;

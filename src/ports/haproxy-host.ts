@@ -1,0 +1,45 @@
+import type { DeploymentSpec, HostSpec, PoolSpec } from '../domain/model.ts';
+import type { HostObservation } from '../domain/observation.ts';
+import type { EffectOptions } from './leadership.ts';
+
+/** One bundle to bring to one place on one host. At least one of `writeFile` and `swap` is true. */
+export interface HostChange {
+  readonly deployment: DeploymentSpec;
+  /** Leaf, chain, key; no blank lines; ends with a newline. */
+  readonly pem: string;
+  /** SHA-256 of the leaf's DER, lower-case hex. */
+  readonly fingerprint256: string;
+  readonly writeFile: boolean;
+  readonly swap: boolean;
+  /** SNI of the verifying handshakes; undefined skips them (nothing listens: HAProxy is stopped). */
+  readonly verifyServername: string | undefined;
+}
+
+/** `unverified` when the pool says nowhere to connect to. */
+export type Verification =
+  | { readonly state: 'verified'; readonly handshakes: number }
+  | { readonly state: 'unverified'; readonly reason: string }
+  | { readonly state: 'failed'; readonly reason: string };
+
+/** One HAProxy process. Calls are serialized per process (the per-host lock). */
+export interface HaproxyHost {
+  readonly pool: PoolSpec;
+  readonly host: HostSpec;
+  /** What the host holds now. Throws when it cannot be reached or its files cannot be read. */
+  observe(deployments: readonly DeploymentSpec[], options: { signal: AbortSignal }): Promise<HostObservation>;
+  /**
+   * Changes the host step by step and undoes it all if a step fails; then the thrown `HostError` names host,
+   * step, cause and remedy.
+   */
+  apply(change: HostChange, options: EffectOptions): Promise<Verification>;
+  /** Handshakes only. Never throws for a wrong certificate. */
+  verify(servername: string, fingerprint256: string, options: { signal: AbortSignal }): Promise<Verification>;
+  /** Closes the connection if one is open; the next call connects again. */
+  disconnect(): Promise<void>;
+}
+
+/** Gives the same object for the same host every time: it owns the connection and the lock. */
+export interface HaproxyHosts {
+  host(pool: PoolSpec, host: HostSpec): HaproxyHost;
+  close(): Promise<void>;
+}

@@ -1,0 +1,47 @@
+import type { Duplex } from 'node:stream';
+import type { HostSpec, PoolSpec } from '../domain/model.ts';
+
+export interface FileStat {
+  /** Permission bits only. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly size: number;
+  readonly type: 'file' | 'directory' | 'other';
+}
+
+/**
+ * An authenticated way into one host: its files and its UNIX sockets, whatever carries them. All methods throw
+ * `ERR_HOST_*`. Paths are absolute.
+ */
+export interface HostSession {
+  /** undefined when nothing is there. Follows symbolic links. */
+  stat(path: string, options: { signal: AbortSignal }): Promise<FileStat | undefined>;
+  /** undefined when nothing is there; refuses more than 1 MiB. */
+  readFile(path: string, options: { signal: AbortSignal }): Promise<Buffer | undefined>;
+  readDirectory(path: string, options: { signal: AbortSignal }): Promise<readonly string[]>;
+  /** Creates `path`, which must not exist, as 0600 from the first byte, writes and fsyncs it. */
+  createFile(path: string, content: Buffer, options: { signal: AbortSignal }): Promise<void>;
+  /** Hard link; `path` must not exist. */
+  link(existing: string, path: string, options: { signal: AbortSignal }): Promise<void>;
+  /** Atomic replacement: `to` may exist (posix-rename@openssh.com). */
+  rename(from: string, to: string, options: { signal: AbortSignal }): Promise<void>;
+  /** Succeeds when nothing is there. */
+  remove(path: string, options: { signal: AbortSignal }): Promise<void>;
+  setMode(path: string, mode: number, options: { signal: AbortSignal }): Promise<void>;
+  setOwner(path: string, uid: number, gid: number, options: { signal: AbortSignal }): Promise<void>;
+  /** Makes a rename or link in this directory durable. */
+  syncDirectory(path: string, options: { signal: AbortSignal }): Promise<void>;
+  /** A connection to a UNIX stream socket on the host. Throws `ERR_HAPROXY_SOCKET` when there is none. */
+  connectSocket(path: string, options: { signal: AbortSignal }): Promise<Duplex>;
+  /** Aborts when the session is gone; its reason says why. */
+  readonly closed: AbortSignal;
+  close(): Promise<void>;
+}
+
+/** Opens sessions, over SSH or on this machine. Throws `ERR_HOST_*`. */
+export type OpenHostSession = (
+  pool: PoolSpec,
+  host: HostSpec,
+  options: { signal: AbortSignal },
+) => Promise<HostSession>;

@@ -1,0 +1,22 @@
+import type { Progress, Status, Summary } from '../domain/status.ts';
+
+export interface CommandOptions {
+  readonly signal: AbortSignal;
+  readonly onProgress: (progress: Progress) => void;
+}
+
+/** What an operator can ask of kacme: of the running service through its control socket, or of this process. */
+export interface KacmeService {
+  status(options: { signal: AbortSignal }): Promise<Status>;
+  /** Account keys, self-signed bundles, and their installation where nothing better is. Idempotent. */
+  bootstrap(options: CommandOptions): Promise<Summary>;
+  /** `names` empty: every certificate. Renews what is due (all of them with `force`), then distributes. */
+  renew(
+    request: { names: readonly string[]; force: boolean; dryRun: boolean },
+    options: CommandOptions,
+  ): Promise<Summary>;
+  /** Brings hosts to their bundles now; `host` limits it to one host by its configured name. */
+  distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary>;
+  /** Reads the configuration files again and takes them over whole, or refuses them whole. */
+  reloadConfig(options: { signal: AbortSignal }): Promise<void>;
+}
