@@ -1,0 +1,47 @@
+import type { Writable } from 'node:stream';
+import type { KacmeConfig } from '../domain/model.ts';
+import type { KacmeService } from '../ports/service.ts';
+
+/** Where text for people goes: `process.stdout`, `process.stderr`, or a stream of a test. */
+export interface Output extends Writable {
+  readonly isTTY?: boolean;
+  /** Width of the terminal in characters. */
+  readonly columns?: number;
+}
+
+export type LogLevel = KacmeConfig['log']['level'];
+
+/** Options that every command understands. */
+export interface GlobalOptions {
+  /** In the order given; later files overlay earlier ones. Never empty. */
+  readonly configPaths: readonly string[];
+  /** Undefined: as configured. */
+  readonly logLevel: LogLevel | undefined;
+}
+
+/** A service to ask, and the way it was reached. */
+export interface ServiceHandle {
+  readonly service: KacmeService;
+  /** `control socket`: a running service answers. `direct`: none runs, this process does the work itself. */
+  readonly via: 'control socket' | 'direct';
+  /** Gives back connections, locks and files. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** What the commands need of the world; main.ts supplies the real one. */
+export interface CliContext {
+  /** Aborts when the operator wants this process to stop. */
+  readonly signal: AbortSignal;
+  readonly stdout: Output;
+  readonly stderr: Output;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly version: string;
+  now(): Date;
+  /** The running service if one answers at the configured control socket, else one inside this process. */
+  connect(options: GlobalOptions, cancellation: { signal: AbortSignal }): Promise<ServiceHandle>;
+  /** Runs the service; resolves after a clean stop, which `signal` asks for. */
+  serve(options: GlobalOptions, cancellation: { signal: AbortSignal }): Promise<void>;
+}
+
+/** 0 done or nothing to do, 1 failed, 2 usage or configuration, 3 partly done. */
+export type ExitStatus = 0 | 1 | 2 | 3;
