@@ -35,6 +35,8 @@ export type PlaceState =
   /** The file is right; HAProxy is stopped and will load it when it starts. */
   | 'file only'
   | 'out of sync'
+  /** Holds a valid certificate of ours that is better than the bundle, which is self-signed, expired or covers less. */
+  | 'kept'
   /** A certificate that is not kacme's: left alone. */
   | 'foreign'
   | 'failed'

@@ -1,0 +1,204 @@
+import type { DeploymentSpec } from './model.ts';
+import type { FileObservation, HostObservation, LoadedCertificate, PlaceObservation } from './observation.ts';
+import type { CertificateFacts } from './x509.ts';
+
+/** What a deployment should hold: one bundle at one generation, and how kacme knows its own. */
+export interface DesiredPlace {
+  readonly generation: number;
+  readonly facts: CertificateFacts;
+  /** SHA-256 of the rendered PEM file, lower-case hex. */
+  readonly pemSha256: string;
+  readonly pemBytes: number;
+  /** The configured identifiers, against which coverage is measured. */
+  readonly identifiers: readonly string[];
+  /** SHA-256 and SHA-1 fingerprints of every bundle kacme ever had for this certificate. */
+  readonly history: ReadonlySet<string>;
+}
+
+export type PlaceDecision =
+  /** As it should be; `memory` tells whether HAProxy has it loaded (and handshakes can be asked). */
+  | { readonly action: 'none'; readonly memory: boolean; readonly reason: string }
+  | {
+      readonly action: 'change';
+      readonly writeFile: boolean;
+      readonly swap: boolean;
+      readonly reason: string;
+      /** Why the place is not in sync even after this change. */
+      readonly remains: string | undefined;
+    }
+  /** Not as it should be, and not to be touched. */
+  | { readonly action: 'leave'; readonly state: 'foreign' | 'kept' | 'out of sync'; readonly reason: string };
+
+/** Space for `set ssl cert PATH <<\n` and the line that ends the payload. */
+const COMMAND_OVERHEAD_BYTES = 64;
+
+/** Decides one place of one host. Pure: what it is given is all it knows. */
+export function decidePlace(
+  desired: DesiredPlace,
+  deployment: DeploymentSpec,
+  observed: HostObservation,
+  now: Date,
+): PlaceDecision {
+  const place = observed.places[deployment.path];
+  if (place === undefined) return { action: 'leave', state: 'out of sync', reason: 'not observed' };
+
+  const fileDrift = describeFileDrift(desired, deployment, place);
+  const memory = judgeMemory(desired, deployment, observed, place);
+  if (fileDrift === undefined && memory.state !== 'differs') {
+    if (memory.remains !== undefined)
+      return { action: 'leave', state: 'out of sync', reason: memory.remains };
+    return memory.state === 'same'
+      ? { action: 'none', memory: true, reason: 'file and memory hold the bundle' }
+      : { action: 'none', memory: false, reason: `file holds the bundle; ${memory.reason}` };
+  }
+
+  const objection = objectionTo(desired, deployment, place, now);
+  if (objection !== undefined) return { action: 'leave', ...objection };
+
+  const reasons = [fileDrift, memory.state === 'differs' ? memory.reason : undefined];
+  return {
+    action: 'change',
+    writeFile: fileDrift !== undefined,
+    swap: memory.state === 'differs',
+    reason: reasons.filter((reason) => reason !== undefined).join('; '),
+    remains: memory.remains,
+  };
+}
+
+function describeFileDrift(
+  desired: DesiredPlace,
+  deployment: DeploymentSpec,
+  place: PlaceObservation,
+): string | undefined {
+  const files: [string, FileObservation][] = [
+    [deployment.file, place.file],
+    ...place.copies.map((copy, i): [string, FileObservation] => [
+      deployment.copies[i] ?? `copy ${i + 1}`,
+      copy,
+    ]),
+  ];
+  for (const [path, file] of files) {
+    const drift = describeOneFile(desired, deployment, file);
+    if (drift !== undefined) return `${path} ${drift}`;
+  }
+  return undefined;
+}
+
+function describeOneFile(
+  desired: DesiredPlace,
+  deployment: DeploymentSpec,
+  file: FileObservation,
+): string | undefined {
+  if (file.state === 'absent') return 'is missing';
+  if (file.sha256 !== desired.pemSha256) {
+    return file.content.state === 'broken'
+      ? `is not loadable: ${file.content.reason}`
+      : `holds another certificate (valid until ${file.content.facts.notAfter.toISOString()})`;
+  }
+  if (file.mode !== deployment.mode)
+    return `has mode ${octal(file.mode)} instead of ${octal(deployment.mode)}`;
+  if (deployment.owner !== undefined && file.uid !== deployment.owner) {
+    return `belongs to uid ${file.uid} instead of ${deployment.owner}`;
+  }
+  if (deployment.group !== undefined && file.gid !== deployment.group) {
+    return `belongs to gid ${file.gid} instead of ${deployment.group}`;
+  }
+  return undefined;
+}
+
+const octal = (mode: number): string => mode.toString(8).padStart(4, '0');
+
+type Memory = {
+  /** `none`: there is no memory to change, or no way to change it. */
+  readonly state: 'same' | 'differs' | 'none';
+  readonly reason: string;
+  readonly remains: string | undefined;
+};
+
+function judgeMemory(
+  desired: DesiredPlace,
+  deployment: DeploymentSpec,
+  { haproxy }: HostObservation,
+  { loaded }: PlaceObservation,
+): Memory {
+  if (haproxy.state === 'stopped')
+    return { state: 'none', reason: `HAProxy is stopped (${haproxy.reason})`, remains: undefined };
+  if (loaded === undefined) {
+    const remains = `HAProxy has no certificate loaded from ${deployment.path}: name it in a crt argument and reload HAProxy`;
+    return { state: 'none', reason: remains, remains };
+  }
+  if (loaded.fingerprint1 === desired.facts.fingerprint1)
+    return { state: 'same', reason: 'memory holds the bundle', remains: undefined };
+  const neededBytes = desired.pemBytes + deployment.path.length + COMMAND_OVERHEAD_BYTES;
+  if (neededBytes >= haproxy.bufferBytes) {
+    const remains =
+      `the bundle of ${desired.pemBytes} bytes does not fit HAProxy's buffer of ${haproxy.bufferBytes} bytes: ` +
+      'reload HAProxy to load it, and raise tune.bufsize for the next time';
+    return { state: 'none', reason: remains, remains };
+  }
+  return {
+    state: 'differs',
+    reason: `HAProxy has another certificate in memory (valid until ${loaded.notAfter.toISOString()})`,
+    remains: undefined,
+  };
+}
+
+/** Promises "never worse" and "a foreign certificate is left alone". */
+function objectionTo(
+  desired: DesiredPlace,
+  deployment: DeploymentSpec,
+  place: PlaceObservation,
+  now: Date,
+): { readonly state: 'foreign' | 'kept'; readonly reason: string } | undefined {
+  const present = [place.file, ...place.copies].flatMap((file) =>
+    file.state === 'present' && file.content.state === 'loadable' ? [file.content.facts] : [],
+  );
+  for (const facts of present) {
+    const objection = objectionToReplacing(facts, 'file', desired, deployment, now);
+    if (objection !== undefined) return objection;
+  }
+  const { loaded } = place;
+  if (loaded === undefined || present.some((facts) => facts.fingerprint1 === loaded.fingerprint1))
+    return undefined;
+  return objectionToReplacing(loaded, 'memory', desired, deployment, now);
+}
+
+function objectionToReplacing(
+  held: CertificateFacts | LoadedCertificate,
+  where: 'file' | 'memory',
+  desired: DesiredPlace,
+  deployment: DeploymentSpec,
+  now: Date,
+): { readonly state: 'foreign' | 'kept'; readonly reason: string } | undefined {
+  const trusted = !held.selfSigned && now < held.notAfter && !('notBefore' in held && now < held.notBefore);
+  if (!trusted || held.fingerprint1 === desired.facts.fingerprint1) return undefined;
+  const until = held.notAfter.toISOString();
+
+  if (!desired.history.has(held.fingerprint1) && !deployment.takeOver) {
+    return {
+      state: 'foreign',
+      reason: `${where} holds a valid certificate that is not kacme's (until ${until}): left alone, since takeOver is not set`,
+    };
+  }
+  if (desired.facts.selfSigned) {
+    return {
+      state: 'kept',
+      reason: `${where} holds a valid certificate (until ${until}); a self-signed one would be worse`,
+    };
+  }
+  if (now >= desired.facts.notAfter) {
+    return {
+      state: 'kept',
+      reason: `${where} holds a valid certificate (until ${until}); the bundle has expired`,
+    };
+  }
+  if (!('identifiers' in held)) return undefined;
+  const lost = desired.identifiers.filter(
+    (identifier) => held.identifiers.includes(identifier) && !desired.facts.identifiers.includes(identifier),
+  );
+  if (lost.length === 0) return undefined;
+  return {
+    state: 'kept',
+    reason: `${where} holds a valid certificate that covers ${lost.join(', ')}, which the bundle does not`,
+  };
+}

@@ -1,0 +1,73 @@
+import type { CertificateSpec } from './model.ts';
+
+const DAY_MS = 86_400_000;
+
+/** What a renewal decision needs to know of the bundle that is held. */
+export interface HeldBundle {
+  readonly identifiers: readonly string[];
+  readonly origin: 'acme' | 'self-signed' | 'adopted';
+  readonly notAfter: Date;
+  /** Drawn once, when the bundle was made, and stored. */
+  readonly renewAt: Date;
+}
+
+/** The last failed attempts, as stored; cleared by a success. */
+export interface BackoffState {
+  readonly failures: number;
+  readonly notBefore: Date;
+}
+
+export type RenewalDecision =
+  | { readonly action: 'issue'; readonly reason: string }
+  | { readonly action: 'wait'; readonly reason: string; readonly until: Date };
+
+/** Whether a new bundle is needed now. `backoff` is that of the issuer which would be asked. */
+export function decideRenewal(
+  spec: CertificateSpec,
+  held: HeldBundle | undefined,
+  backoff: BackoffState | undefined,
+  now: Date,
+): RenewalDecision {
+  const need = renewalNeed(spec, held, now);
+  if (need.action === 'wait' || backoff === undefined || now >= backoff.notBefore) return need;
+  const attempts = backoff.failures === 1 ? 'a failed attempt' : `${backoff.failures} failed attempts`;
+  return {
+    action: 'wait',
+    reason: `${need.reason}; backing off after ${attempts}`,
+    until: backoff.notBefore,
+  };
+}
+
+function renewalNeed(spec: CertificateSpec, held: HeldBundle | undefined, now: Date): RenewalDecision {
+  if (held === undefined) return { action: 'issue', reason: 'no certificate held' };
+  if (held.origin === 'self-signed')
+    return { action: 'issue', reason: 'only a self-signed certificate held' };
+  const uncovered = spec.identifiers.filter((identifier) => !held.identifiers.includes(identifier));
+  if (uncovered.length > 0) return { action: 'issue', reason: `does not cover ${uncovered.join(', ')}` };
+  if (now >= held.notAfter) return { action: 'issue', reason: 'expired' };
+  if (now < held.renewAt) return { action: 'wait', reason: 'not due', until: held.renewAt };
+  return { action: 'issue', reason: 'renewal due' };
+}
+
+/**
+ * When to renew, without the CA's advice (RFC 9773): with a third of the lifetime left, half of it when the
+ * lifetime is under ten days. Spread over a fiftieth of the lifetime, so that certificates issued together
+ * are not renewed together. Draw once and store: a new draw at each pass would move it for ever.
+ */
+export function drawRenewAt(notBefore: Date, notAfter: Date, uniform: number): Date {
+  const lifetimeMs = notAfter.getTime() - notBefore.getTime();
+  const left = lifetimeMs < 10 * DAY_MS ? 1 / 2 : 1 / 3;
+  return new Date(Math.round(notBefore.getTime() + lifetimeMs * (1 - left + uniform / 50)));
+}
+
+const BACKOFF_MS = [60_000, 600_000, 6_000_000, DAY_MS] as const;
+
+/**
+ * When to try again after `failures` failed attempts in a row (at least 1): 1 min, 10 min, 100 min, then daily, up to a
+ * tenth later so that a fleet does not return in step; never before `notBefore`, the CA's own word.
+ */
+export function backoffUntil(failures: number, now: Date, uniform: number, notBefore?: Date): Date {
+  const baseMs = BACKOFF_MS[Math.min(failures, BACKOFF_MS.length) - 1] ?? DAY_MS;
+  const ours = now.getTime() + Math.round(baseMs * (1 + uniform / 10));
+  return new Date(Math.max(ours, notBefore?.getTime() ?? 0));
+}

@@ -1,0 +1,119 @@
+import { describe, expect, test } from 'vitest';
+import type { CertificateSpec } from '../../../src/domain/model.ts';
+import { backoffUntil, decideRenewal, drawRenewAt, type HeldBundle } from '../../../src/domain/renewal.ts';
+
+const now = new Date('2026-06-01T00:00:00Z');
+const at = (offsetMs: number) => new Date(now.getTime() + offsetMs);
+const MINUTE = 60_000;
+const DAY = 86_400_000;
+
+const spec: CertificateSpec = {
+  name: 'external',
+  identifiers: ['a.example.org', 'b.example.org'],
+  issuers: ['letsencrypt'],
+  key: 'ecdsa-p256',
+};
+const held: HeldBundle = {
+  identifiers: ['a.example.org', 'b.example.org'],
+  origin: 'acme',
+  notAfter: at(60 * DAY),
+  renewAt: at(30 * DAY),
+};
+
+describe('decideRenewal', () => {
+  test.each([
+    {
+      when: 'nothing is held',
+      held: undefined,
+      expected: { action: 'issue', reason: 'no certificate held' },
+    },
+    {
+      when: 'only the bootstrap certificate is held',
+      held: { ...held, origin: 'self-signed' as const },
+      expected: { action: 'issue', reason: 'only a self-signed certificate held' },
+    },
+    {
+      when: 'a name was added',
+      held: { ...held, identifiers: ['a.example.org'] },
+      expected: { action: 'issue', reason: 'does not cover b.example.org' },
+    },
+    {
+      when: 'a name was removed',
+      held: { ...held, identifiers: [...held.identifiers, 'gone.example.org'] },
+      expected: { action: 'wait', reason: 'not due', until: held.renewAt },
+    },
+    {
+      when: 'renewAt is one millisecond away',
+      held: { ...held, renewAt: at(1) },
+      expected: { action: 'wait', reason: 'not due', until: at(1) },
+    },
+    {
+      when: 'renewAt is now',
+      held: { ...held, renewAt: now },
+      expected: { action: 'issue', reason: 'renewal due' },
+    },
+    {
+      when: 'it expired while kacme was away',
+      held: { ...held, notAfter: now, renewAt: at(DAY) },
+      expected: { action: 'issue', reason: 'expired' },
+    },
+    {
+      when: 'an adopted one is not due',
+      held: { ...held, origin: 'adopted' as const },
+      expected: { action: 'wait', reason: 'not due', until: held.renewAt },
+    },
+  ])('$expected.action when $when', ({ held, expected }) => {
+    expect(decideRenewal(spec, held, undefined, now)).toEqual(expected);
+  });
+
+  test('waits out the back-off of a failed attempt and says why', () => {
+    const backoff = { failures: 2, notBefore: at(MINUTE) };
+    expect(decideRenewal(spec, undefined, backoff, now)).toEqual({
+      action: 'wait',
+      reason: 'no certificate held; backing off after 2 failed attempts',
+      until: at(MINUTE),
+    });
+    expect(decideRenewal(spec, undefined, backoff, at(MINUTE))).toEqual({
+      action: 'issue',
+      reason: 'no certificate held',
+    });
+  });
+
+  test('a back-off does not bring a renewal forward', () => {
+    const backoff = { failures: 1, notBefore: at(MINUTE) };
+    expect(decideRenewal(spec, held, backoff, now)).toEqual({
+      action: 'wait',
+      reason: 'not due',
+      until: held.renewAt,
+    });
+  });
+});
+
+describe('drawRenewAt', () => {
+  test.each([
+    { lifetime: 90 * DAY, uniform: 0, expected: 60 * DAY },
+    { lifetime: 90 * DAY, uniform: 0.5, expected: 60.9 * DAY },
+    { lifetime: 160 * 60 * MINUTE, uniform: 0, expected: 80 * 60 * MINUTE },
+    { lifetime: 10 * DAY, uniform: 0, expected: (20 / 3) * DAY },
+  ])('a lifetime of $lifetime ms is renewed $expected ms into it at a draw of $uniform', (row) => {
+    expect(drawRenewAt(now, at(row.lifetime), row.uniform)).toEqual(at(Math.round(row.expected)));
+  });
+});
+
+describe('backoffUntil', () => {
+  test.each([
+    { failures: 1, expected: MINUTE },
+    { failures: 2, expected: 10 * MINUTE },
+    { failures: 3, expected: 100 * MINUTE },
+    { failures: 4, expected: DAY },
+    { failures: 400, expected: DAY },
+  ])('failure $failures in a row waits $expected ms', ({ failures, expected }) => {
+    expect(backoffUntil(failures, now, 0)).toEqual(at(expected));
+    expect(backoffUntil(failures, now, 0.5)).toEqual(at(expected * 1.05));
+  });
+
+  test("never asks before the CA's own Retry-After", () => {
+    expect(backoffUntil(1, now, 0, at(DAY))).toEqual(at(DAY));
+    expect(backoffUntil(1, now, 0, at(1))).toEqual(at(MINUTE));
+  });
+});
