@@ -1,0 +1,200 @@
+import { writeFile } from 'node:fs/promises';
+import { request } from 'node:https';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { freePort, loopbackAddress } from './net.ts';
+import { testCa } from './pem.ts';
+import { type RunningProcess, startProcess } from './process.ts';
+import { programs } from './programs.ts';
+import { scratchDirectory } from './scratch.ts';
+
+export interface PebbleOptions {
+  /** Where its validation connects to on each name's address; a free port otherwise. */
+  readonly httpPort?: number;
+  /** The A record of names that `setAddresses` did not set. */
+  readonly defaultAddress?: string;
+  /** Percent of good nonces that are refused all the same; 0. */
+  readonly rejectNonces?: number;
+  /** Percent of authorizations that are used again; Pebble's own 50 when not given. */
+  readonly reuseAuthorizations?: number;
+  /** What Retry-After says, in seconds; 0. Pebble before 2.5 does not know it. */
+  readonly retryAfterSeconds?: number;
+  /** External account binding is demanded: MAC keys (base64url) by key id. */
+  readonly externalAccounts?: Readonly<Record<string, string>>;
+  /** Names it refuses to issue for. */
+  readonly blockedNames?: readonly string[];
+  /** More variables, such as PEBBLE_ALTERNATE_ROOTS. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface TestPebble extends AsyncDisposable {
+  readonly directoryUrl: string;
+  /** PEM of the CA that signed its HTTPS certificate (not of the certificates it issues). */
+  readonly caFile: string;
+  readonly httpPort: number;
+  readonly address: string;
+  readonly running: boolean;
+  output(): string;
+  /** The A records of one name. */
+  setAddresses(name: string, addresses: readonly string[]): Promise<void>;
+  /** PEM of the root that signs what it issues; another one after each start. */
+  issuingRoot(): Promise<string>;
+  /** Ends the CA; its DNS stays. */
+  stop(): Promise<void>;
+  /** The same address; accounts and orders are forgotten. */
+  start(): Promise<void>;
+  /** Connections are accepted, nothing answers. */
+  freeze(): void;
+  thaw(): void;
+  /** Ends everything and removes its files. */
+  close(): Promise<void>;
+}
+
+/** A real ACME server (Pebble) with a DNS of its own. Validation is never skipped. */
+export async function startPebble(options: PebbleOptions = {}): Promise<TestPebble> {
+  const scratch = await scratchDirectory();
+  const address = loopbackAddress();
+  const httpPort = options.httpPort ?? (await freePort(address));
+  const [acmePort, managementPort, dnsPort, dnsManagementPort] = [
+    await freePort(address),
+    await freePort(address),
+    await freePort(address),
+    await freePort(address),
+  ];
+  const caFile = join(scratch.path, 'ca.pem');
+  const configPath = join(scratch.path, 'pebble.json');
+  const [certificate, privateKey] = [join(scratch.path, 'https.pem'), join(scratch.path, 'https.key')];
+  const ca = testCa('Pebble HTTPS');
+  const https = ca.issue([address, 'localhost']);
+  await writeFile(caFile, ca.certPem);
+  await writeFile(certificate, https.certPem);
+  await writeFile(privateKey, https.keyPem, { mode: 0o600 });
+  const pebbleConfig = {
+    listenAddress: `${address}:${acmePort}`,
+    managementListenAddress: `${address}:${managementPort}`,
+    certificate,
+    privateKey,
+    httpPort,
+    tlsPort: httpPort,
+    ocspResponderURL: '',
+    externalAccountBindingRequired: options.externalAccounts !== undefined,
+    externalAccountMACKeys: options.externalAccounts ?? {},
+    domainBlocklist: options.blockedNames ?? [],
+    retryAfter: { authz: options.retryAfterSeconds ?? 0, order: options.retryAfterSeconds ?? 0 },
+  };
+  await writeFile(configPath, JSON.stringify({ pebble: pebbleConfig }));
+
+  const dns = await startDns({ address, dnsPort, dnsManagementPort }, options, scratch.path);
+  let server: RunningProcess | undefined;
+  const start = async () => {
+    if (server !== undefined) return;
+    const { pebble, env } = programs();
+    server = await startProcess({
+      name: 'pebble',
+      command: pebble,
+      args: ['-config', configPath, '-strict=false', '-dnsserver', `${address}:${dnsPort}`],
+      env: { ...env, ...pebbleEnvironment(options) },
+      cwd: scratch.path,
+      ready: (output) => output.includes('ACME directory available at'),
+    });
+  };
+  const stop = async () => {
+    await server?.stop();
+    server = undefined;
+  };
+  const close = async () => {
+    await stop();
+    await dns.stop();
+    await scratch.remove();
+  };
+  const pebble: TestPebble = {
+    directoryUrl: `https://${address}:${acmePort}/dir`,
+    caFile,
+    httpPort,
+    address,
+    get running() {
+      return server !== undefined;
+    },
+    output: () => server?.output() ?? '',
+    setAddresses: (name, addresses) =>
+      setAddresses(`http://${address}:${dnsManagementPort}`, name, addresses),
+    issuingRoot: () => httpsGet(`https://${address}:${managementPort}/roots/0`, ca.certPem),
+    stop,
+    start,
+    freeze: () => server?.signal('SIGSTOP'),
+    thaw: () => server?.signal('SIGCONT'),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+  try {
+    await start();
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return pebble;
+}
+
+function pebbleEnvironment(options: PebbleOptions): Record<string, string> {
+  return {
+    PEBBLE_VA_NOSLEEP: '1',
+    PEBBLE_WFE_NONCEREJECT: String(options.rejectNonces ?? 0),
+    ...(options.reuseAuthorizations === undefined
+      ? {}
+      : { PEBBLE_AUTHZREUSE: String(options.reuseAuthorizations) }),
+    ...options.env,
+  };
+}
+
+interface DnsPlace {
+  readonly address: string;
+  readonly dnsPort: number;
+  readonly dnsManagementPort: number;
+}
+
+function startDns(place: DnsPlace, options: PebbleOptions, cwd: string): Promise<RunningProcess> {
+  const { challtestsrv, env } = programs();
+  const { address, dnsPort, dnsManagementPort } = place;
+  const off = ['-http01', '', '-https01', '', '-tlsalpn01', '', '-defaultIPv6', ''];
+  const records = ['-defaultIPv4', options.defaultAddress ?? address];
+  return startProcess({
+    name: 'pebble-challtestsrv',
+    command: challtestsrv,
+    args: [
+      ...off,
+      ...records,
+      '-dns01',
+      `${address}:${dnsPort}`,
+      '-management',
+      `${address}:${dnsManagementPort}`,
+    ],
+    env,
+    cwd,
+    ready: async () => {
+      try {
+        await fetch(`http://${address}:${dnsManagementPort}/`);
+        return true;
+      } catch {
+        return false; // Not listening yet.
+      }
+    },
+  });
+}
+
+async function setAddresses(management: string, name: string, addresses: readonly string[]): Promise<void> {
+  const post = async (path: string, body: unknown) => {
+    const response = await fetch(`${management}${path}`, { method: 'POST', body: JSON.stringify(body) });
+    if (!response.ok)
+      throw new Error(`pebble-challtestsrv ${path}: ${response.status} ${await response.text()}`);
+  };
+  await post('/clear-a', { host: `${name}.` });
+  await post('/add-a', { host: `${name}.`, addresses });
+}
+
+function httpsGet(url: string, ca: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    request(url, { ca, agent: false }, (response) => text(response).then(resolve, reject))
+      .on('error', reject)
+      .end();
+  });
+}
