@@ -28,13 +28,16 @@ export interface ServiceHandle {
   close(): Promise<void>;
 }
 
+/** Environment variables by name. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
 /** What the commands need of the world; main.ts supplies the real one. */
 export interface CliContext {
   /** Aborts when the operator wants this process to stop. */
   readonly signal: AbortSignal;
   readonly stdout: Output;
   readonly stderr: Output;
-  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly env: Environment;
   readonly version: string;
   now(): Date;
   /** The running service if one answers at the configured control socket, else one inside this process. */

@@ -1,0 +1,131 @@
+import type { ErrorReport } from '../../domain/errors.ts';
+import type { CertificateStatus, HostStatus, PlaceState, PlaceStatus, Status } from '../../domain/status.ts';
+import { renderFailures, type ShownFailure } from './failure.ts';
+import { paint, type Tone, type View } from './style.ts';
+import { type Cell, renderTable } from './table.ts';
+import { renderMoment, renderRelative } from './time.ts';
+
+const ROLES: Readonly<Record<Status['role'], { readonly text: string; readonly tone: Tone }>> = {
+  leading: { text: 'leading: this service acts', tone: 'good' },
+  standby: { text: 'standby: another process acts', tone: 'faint' },
+  offline: { text: 'offline: no service runs, nothing happens until one does', tone: 'warning' },
+};
+
+const CERTIFICATE_TONES: Readonly<Record<CertificateStatus['state'], Tone>> = {
+  missing: 'bad',
+  'self-signed': 'warning',
+  valid: 'good',
+  expired: 'bad',
+};
+
+const PLACE_TONES: Readonly<Record<PlaceState, Tone>> = {
+  'in sync': 'good',
+  unverified: 'warning',
+  'file only': 'warning',
+  'out of sync': 'bad',
+  kept: 'warning',
+  foreign: 'warning',
+  failed: 'bad',
+  unreachable: 'bad',
+  unknown: 'faint',
+};
+
+/** Two tables, certificates and places, then every failure in full. */
+export function renderStatus(status: Status, now: Date, view: View): string {
+  const role = ROLES[status.role];
+  return [
+    `kacme ${paint(role.text, role.tone, view)} (${renderMoment(status.at)})\n`,
+    renderTable(
+      ['CERTIFICATE', 'STATE', 'ISSUER', 'EXPIRES', 'RENEW AT', 'NEXT'],
+      status.certificates.map((certificate) => certificateRow(certificate, now)),
+      view,
+    ),
+    renderTable(
+      ['POOL', 'HOST', 'CERTIFICATE', 'STATE', 'REASON'],
+      status.hosts.flatMap((host) => host.places.map((place) => placeRow(host, place))),
+      view,
+    ),
+    renderFailures(failuresOf(status, now), view),
+  ]
+    .filter((part) => part !== '')
+    .join('\n');
+}
+
+/** False when something failed or is not as it should be, so that a script can ask by exit status. */
+export function isHealthy(status: Status): boolean {
+  return (
+    status.certificates.every(
+      (certificate) =>
+        (certificate.state === 'valid' || certificate.state === 'self-signed') &&
+        certificate.lastFailure === undefined,
+    ) &&
+    status.hosts.every(
+      (host) => host.reachable !== false && host.places.every(({ state }) => PLACE_TONES[state] !== 'bad'),
+    )
+  );
+}
+
+function certificateRow(certificate: CertificateStatus, now: Date): readonly (Cell | string)[] {
+  return [
+    certificate.name,
+    { text: certificate.state, tone: CERTIFICATE_TONES[certificate.state] },
+    certificate.issuer ?? '-',
+    renderRelative(certificate.notAfter, now),
+    renderMoment(certificate.renewAt),
+    certificate.next,
+  ];
+}
+
+function placeRow(host: HostStatus, place: PlaceStatus): readonly (Cell | string)[] {
+  return [
+    host.pool,
+    host.host,
+    place.certificate,
+    { text: place.state, tone: PLACE_TONES[place.state] },
+    place.reason,
+  ];
+}
+
+function failuresOf(status: Status, now: Date): readonly ShownFailure[] {
+  return [
+    ...status.certificates.flatMap((certificate) => certificateFailure(certificate, now)),
+    ...status.hosts.flatMap((host) => hostFailures(host, status.role)),
+  ];
+}
+
+function certificateFailure(certificate: CertificateStatus, now: Date): readonly ShownFailure[] {
+  const failure = certificate.lastFailure;
+  if (failure === undefined) return [];
+  const times = failure.failures === 1 ? 'once' : `${failure.failures} times in a row`;
+  return [
+    {
+      subject: `certificate ${certificate.name}, failed ${times}, last ${renderRelative(failure.at, now)}`,
+      report: failure,
+      next: `${certificate.next}; the next attempt is not before ${renderMoment(failure.notBefore)} (${renderRelative(failure.notBefore, now)})`,
+    },
+  ];
+}
+
+/** A host that cannot be reached fails in all its places alike: said once. */
+function hostFailures(host: HostStatus, role: Status['role']): readonly ShownFailure[] {
+  const byReport = new Map<string, { readonly report: ErrorReport; readonly certificates: string[] }>();
+  for (const { certificate, failure } of host.places) {
+    if (failure === undefined) continue;
+    const key = `${failure.code} ${failure.message}`;
+    const known = byReport.get(key);
+    if (known === undefined) byReport.set(key, { report: failure, certificates: [certificate] });
+    else known.certificates.push(certificate);
+  }
+  return Array.from(byReport.values(), ({ report, certificates }) => ({
+    subject: `host ${host.host} of ${host.pool} (${certificates.join(', ')})`,
+    report,
+    next: nextForHost(report, role),
+  }));
+}
+
+function nextForHost({ retry }: ErrorReport, role: Status['role']): string {
+  if (role === 'offline') return 'nothing until `kacme serve` or `kacme distribute` runs';
+  return retry === 'never'
+    ? 'kacme keeps looking and installs the bundle as soon as this is repaired'
+    : 'kacme tries again by itself within 30 s of the host being reachable';
+}

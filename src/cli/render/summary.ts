@@ -1,0 +1,90 @@
+import type { ErrorReport } from '../../domain/errors.ts';
+import type { CertificateResult, PlaceResult, Summary } from '../../domain/status.ts';
+import { renderFailures, type ShownFailure } from './failure.ts';
+import { paint, type Tone, type View } from './style.ts';
+import { type Cell, renderTable } from './table.ts';
+
+const CERTIFICATE_TONES: Readonly<Record<CertificateResult['action'], Tone>> = {
+  issued: 'good',
+  created: 'good',
+  kept: 'faint',
+  planned: 'warning',
+  failed: 'bad',
+};
+
+const OUTCOME_TONES: Readonly<Record<Summary['outcome'], Tone>> = {
+  done: 'good',
+  partly: 'warning',
+  failed: 'bad',
+};
+
+/** What bootstrap, renew and distribute did, and how it ended, in one last line. */
+export function renderSummary(summary: Summary, view: View): string {
+  return [
+    tableUnlessEmpty(['CERTIFICATE', 'ACTION', 'REASON'], summary.certificates.map(certificateRow), view),
+    tableUnlessEmpty(
+      ['POOL', 'HOST', 'CERTIFICATE', 'ACTION', 'IN SYNC', 'REASON'],
+      summary.places.map(placeRow),
+      view,
+    ),
+    renderFailures(failuresOf(summary), view),
+    `${paint(summary.outcome, OUTCOME_TONES[summary.outcome], view)}: ${describeOutcome(summary)}\n`,
+  ]
+    .filter((part) => part !== '')
+    .join('\n');
+}
+
+function tableUnlessEmpty(
+  headings: readonly string[],
+  rows: readonly (readonly (Cell | string)[])[],
+  view: View,
+): string {
+  return rows.length === 0 ? '' : renderTable(headings, rows, view);
+}
+
+function certificateRow({ certificate, action, reason }: CertificateResult): readonly (Cell | string)[] {
+  return [certificate, { text: action, tone: CERTIFICATE_TONES[action] }, reason];
+}
+
+function placeRow(place: PlaceResult): readonly (Cell | string)[] {
+  return [
+    place.pool,
+    place.host,
+    place.certificate,
+    { text: place.action, tone: place.action === 'failed' ? 'bad' : undefined },
+    place.inSync ? { text: 'yes', tone: 'good' } : { text: 'no', tone: 'bad' },
+    place.reason,
+  ];
+}
+
+function failuresOf({ certificates, places }: Summary): readonly ShownFailure[] {
+  return [
+    ...certificates.map(({ certificate, failure }) => ({ subject: `certificate ${certificate}`, failure })),
+    ...places.map(({ pool, host, certificate, failure }) => ({
+      subject: `host ${host} of ${pool} (${certificate})`,
+      failure,
+    })),
+  ].flatMap(({ subject, failure }) =>
+    failure === undefined ? [] : [{ subject, report: failure, next: nextAfterCommand(failure) }],
+  );
+}
+
+function nextAfterCommand({ retry }: ErrorReport): string {
+  return retry === 'never'
+    ? 'nothing until this is repaired; then a running service goes on by itself, or run the command again'
+    : 'a running service tries again by itself; without one, run the command again';
+}
+
+function describeOutcome({ certificates, places }: Summary): string {
+  const changed = certificates.filter(({ action }) => action === 'issued' || action === 'created').length;
+  const inSync = places.filter((place) => place.inSync).length;
+  const parts = [
+    ...(certificates.length === 0 ? [] : [`${changed} of ${count(certificates.length, 'certificate')} new`]),
+    ...(places.length === 0 ? [] : [`${inSync} of ${count(places.length, 'place')} in sync`]),
+  ];
+  return parts.length === 0 ? 'nothing to do' : parts.join(', ');
+}
+
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`;
+}

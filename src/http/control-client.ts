@@ -1,0 +1,134 @@
+import { once } from 'node:events';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { KacmeError, type KacmeErrorOptions } from '../domain/errors.ts';
+import type { Progress, Status, Summary } from '../domain/status.ts';
+import type { CommandOptions, KacmeService } from '../ports/service.ts';
+import { CONTROL_PATHS, parseMessage } from './control-protocol.ts';
+import { probeSocket } from './control-socket.ts';
+
+/**
+ * The service that answers at `socketPath`; undefined when none does. Its errors arrive as `KacmeError`s with the code,
+ * message, retry and remedy they had there.
+ *
+ * Throws `ERR_CONTROL_UNREACHABLE` when this user may not connect.
+ */
+export async function connectControl(
+  socketPath: string,
+  { signal }: { signal: AbortSignal },
+): Promise<KacmeService | undefined> {
+  const probe = await probeSocket(socketPath, { signal });
+  if (probe === 'absent') return undefined;
+  if (probe === 'forbidden') {
+    throw unreachable(`connect to control socket ${socketPath}: permission denied`, {
+      retry: 'never',
+      remedy: 'run kacme as the user the service runs as, or as root',
+    });
+  }
+  return new ControlClient(socketPath);
+}
+
+interface Ask {
+  readonly path: string;
+  /** Undefined asks with GET. */
+  readonly body?: Readonly<Record<string, unknown>>;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+class ControlClient implements KacmeService {
+  readonly #socketPath: string;
+
+  constructor(socketPath: string) {
+    this.#socketPath = socketPath;
+  }
+
+  async status({ signal }: { signal: AbortSignal }): Promise<Status> {
+    return (await this.#ask({ path: CONTROL_PATHS.status }, { signal })) as Status;
+  }
+
+  async bootstrap({ signal, onProgress }: CommandOptions): Promise<Summary> {
+    return (await this.#ask({ path: CONTROL_PATHS.bootstrap, body: {}, onProgress }, { signal })) as Summary;
+  }
+
+  async renew(
+    request: { names: readonly string[]; force: boolean; dryRun: boolean },
+    { signal, onProgress }: CommandOptions,
+  ): Promise<Summary> {
+    return (await this.#ask({ path: CONTROL_PATHS.renew, body: request, onProgress }, { signal })) as Summary;
+  }
+
+  async distribute(
+    request: { host: string | undefined },
+    { signal, onProgress }: CommandOptions,
+  ): Promise<Summary> {
+    return (await this.#ask(
+      { path: CONTROL_PATHS.distribute, body: request, onProgress },
+      { signal },
+    )) as Summary;
+  }
+
+  async reloadConfig({ signal }: { signal: AbortSignal }): Promise<void> {
+    await this.#ask({ path: CONTROL_PATHS.reloadConfig, body: {} }, { signal });
+  }
+
+  /** The type of a result is not checked again: its path names the version of the protocol. */
+  async #ask(ask: Ask, { signal }: { signal: AbortSignal }): Promise<unknown> {
+    try {
+      const response = await this.#send(ask, { signal });
+      for await (const line of linesOf(response)) {
+        const message = parseMessage(line);
+        if (message === undefined) throw this.#broke(ask, 'what answered is not kacme');
+        if ('error' in message) {
+          const { code, message: text, retry, remedy } = message.error;
+          throw new KacmeError(code, text, { retry, ...(remedy === undefined ? {} : { remedy }) });
+        }
+        if ('result' in message) return message.result;
+        ask.onProgress?.(message.progress);
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof KacmeError) throw error;
+      throw this.#broke(ask, error instanceof Error ? error.message : String(error), error);
+    }
+    throw this.#broke(ask, 'the connection ended before the result');
+  }
+
+  async #send({ path, body }: Ask, { signal }: { signal: AbortSignal }): Promise<IncomingMessage> {
+    const request = httpRequest({
+      socketPath: this.#socketPath,
+      path,
+      method: body === undefined ? 'GET' : 'POST',
+      headers: { host: 'kacme', 'content-type': 'application/json' },
+      agent: false,
+      signal,
+    });
+    // What fails after the answer began is reported here as well: whoever reads the answer has it already.
+    request.on('error', () => undefined);
+    request.end(body === undefined ? undefined : JSON.stringify(body));
+    const [response] = (await once(request, 'response')) as [IncomingMessage];
+    return response;
+  }
+
+  #broke({ path }: Ask, reason: string, cause?: unknown): KacmeError {
+    return unreachable(`${path} at control socket ${this.#socketPath}: ${reason}`, {
+      retry: 'later',
+      remedy:
+        'see in the log of the service whether it ended; what was done is kept, and `kacme status` tells how far it came',
+      cause,
+    });
+  }
+}
+
+function unreachable(message: string, options: KacmeErrorOptions): KacmeError {
+  return new KacmeError('ERR_CONTROL_UNREACHABLE', message, options);
+}
+
+async function* linesOf(response: IncomingMessage): AsyncGenerator<string> {
+  response.setEncoding('utf8');
+  let rest = '';
+  for await (const chunk of response as AsyncIterable<string>) {
+    const lines = `${rest}${chunk}`.split('\n');
+    rest = lines.pop() ?? '';
+    yield* lines;
+  }
+  if (rest !== '') yield rest;
+}

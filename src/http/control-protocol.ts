@@ -1,0 +1,60 @@
+import { z } from 'zod';
+import type { ErrorCode, ErrorReport } from '../domain/errors.ts';
+import type { Progress } from '../domain/status.ts';
+
+/**
+ * What crosses the control socket: HTTP/1.1, JSON bodies. `status` and `reload-config` answer with one `Message`;
+ * the others stream newline-delimited ones: any number of `progress`, then one `result` or `error`.
+ */
+export const CONTROL_PATHS = {
+  status: '/v1/status',
+  bootstrap: '/v1/bootstrap',
+  renew: '/v1/renew',
+  distribute: '/v1/distribute',
+  reloadConfig: '/v1/reload-config',
+} as const;
+
+export type Message =
+  | { readonly progress: Progress }
+  | { readonly result: unknown }
+  | { readonly error: ErrorReport };
+
+/** `sockaddr_un.sun_path` less its terminating NUL (unix(7)); a longer path would be cut off silently. */
+export const MAX_SOCKET_PATH_BYTES = 107;
+
+const Name = z.string().min(1).max(256);
+
+export const BootstrapRequest = z.strictObject({});
+export const RenewRequest = z.strictObject({
+  names: z.array(Name).max(10_000),
+  force: z.boolean(),
+  dryRun: z.boolean(),
+});
+export const DistributeRequest = z.strictObject({ host: Name.optional() });
+export const ReloadConfigRequest = z.strictObject({});
+
+/** A code this side does not know comes from a newer service: it is passed on as it is. */
+const Code = z.custom<ErrorCode>((value) => typeof value === 'string' && /^ERR_[A-Z0-9_]+$/.test(value));
+
+const Report = z.object({
+  code: Code,
+  message: z.string(),
+  retry: z.enum(['now', 'later', 'never']),
+  remedy: z.string().optional(),
+});
+
+const AnyMessage = z.union([
+  z.object({ error: Report }),
+  z.object({ progress: z.object({ message: z.string() }) }),
+  z.object({ result: z.unknown() }).refine((value) => 'result' in value),
+]);
+
+/** Undefined for what is not a message, such as the answer of another program. */
+export function parseMessage(text: string): z.infer<typeof AnyMessage> | undefined {
+  try {
+    return AnyMessage.safeParse(JSON.parse(text)).data;
+  } catch {
+    // Not JSON, so not a message either: the caller says what it expected.
+    return undefined;
+  }
+}

@@ -1,0 +1,160 @@
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Logger } from 'pino';
+import { KacmeError, reportError } from '../domain/errors.ts';
+import type { Listen } from '../domain/model.ts';
+import type { Metrics } from './metrics.ts';
+
+export interface Readiness {
+  readonly ready: boolean;
+  /** Why it is not ready, one sentence each; empty when it is. */
+  readonly reasons: readonly string[];
+}
+
+export interface OperationsServerOptions {
+  /** Port 0 takes any free one. */
+  readonly listen: Listen;
+  readonly metrics: Metrics;
+  readonly readiness: (options: { signal: AbortSignal }) => Promise<Readiness>;
+  readonly log: Logger;
+}
+
+export interface OperationsServer {
+  readonly address: Listen;
+  /** Lets answers under way finish, at most 2 s. Idempotent. */
+  close(): Promise<void>;
+}
+
+const ANSWER_WITHIN_MS = 10_000;
+const CLOSE_WITHIN_MS = 2_000;
+
+const INDEX = `kacme
+/healthz  200 while the process answers
+/readyz   200 when it can do its work, 503 and the reasons when not
+/metrics  Prometheus
+`;
+
+interface Answer {
+  readonly status: number;
+  readonly contentType: string;
+  readonly body: string;
+}
+
+/**
+ * Health, readiness and metrics for machines. Read-only, without authentication, and never with a secret in
+ * it: it is meant for loopback or a management network.
+ *
+ * Throws `ERR_LISTEN` when it cannot listen there.
+ */
+export async function startOperationsServer(
+  options: OperationsServerOptions,
+  { signal }: { signal: AbortSignal },
+): Promise<OperationsServer> {
+  const { listen, log } = options;
+  const closing = new AbortController();
+  const server = createServer((request, response) => {
+    void respond(options, request, response, { signal: closing.signal });
+  });
+  server.requestTimeout = ANSWER_WITHIN_MS;
+  server.headersTimeout = ANSWER_WITHIN_MS;
+  try {
+    server.listen(listen);
+    await once(server, 'listening', { signal });
+  } catch (error) {
+    server.close();
+    signal.throwIfAborted();
+    throw cannotListen(listen, error);
+  }
+  server.on('error', (error) => log.error({ err: error }, 'operations server failed'));
+  const { address, port } = server.address() as AddressInfo;
+  log.info({ host: address, port }, 'operations server ready');
+
+  const close = async (): Promise<void> => {
+    const closed = once(server, 'close');
+    server.close();
+    const bound = setTimeout(() => {
+      closing.abort();
+      server.closeAllConnections();
+    }, CLOSE_WITHIN_MS);
+    await closed;
+    clearTimeout(bound);
+  };
+  let closed: Promise<void> | undefined;
+  return {
+    address: { host: address, port },
+    close: () => {
+      closed ??= close();
+      return closed;
+    },
+  };
+}
+
+/** Never rejects: what fails is answered with 503, and logged. */
+async function respond(
+  options: OperationsServerOptions,
+  request: IncomingMessage,
+  response: ServerResponse,
+  { signal }: { signal: AbortSignal },
+): Promise<void> {
+  const { method = '', url = '' } = request;
+  const [path = ''] = url.split('?');
+  const bounded = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_WITHIN_MS)]);
+  let answer: Answer;
+  try {
+    answer = await answerTo(options, method, path, { signal: bounded });
+  } catch (error) {
+    options.log.warn({ err: error, path }, 'operations request failed');
+    answer = json(503, { error: reportError(error) });
+  }
+  if (response.destroyed) return;
+  response.writeHead(answer.status, {
+    'content-type': answer.contentType,
+    'content-length': Buffer.byteLength(answer.body),
+    'cache-control': 'no-store',
+    ...(answer.status === 405 ? { allow: 'GET, HEAD' } : {}),
+  });
+  response.end(method === 'HEAD' ? undefined : answer.body);
+}
+
+async function answerTo(
+  { metrics, readiness }: OperationsServerOptions,
+  method: string,
+  path: string,
+  { signal }: { signal: AbortSignal },
+): Promise<Answer> {
+  if (method !== 'GET' && method !== 'HEAD') return text(405, 'only GET and HEAD\n');
+  switch (path) {
+    case '/':
+      return text(200, INDEX);
+    case '/healthz':
+      return text(200, 'ok\n');
+    case '/readyz': {
+      const { ready, reasons } = await readiness({ signal });
+      return json(ready ? 200 : 503, { ready, reasons });
+    }
+    case '/metrics': {
+      const { contentType, body } = await metrics.render({ signal });
+      return { status: 200, contentType, body };
+    }
+    default:
+      return text(404, 'not found\n');
+  }
+}
+
+function text(status: number, body: string): Answer {
+  return { status, contentType: 'text/plain; charset=utf-8', body };
+}
+
+function json(status: number, value: unknown): Answer {
+  return { status, contentType: 'application/json', body: `${JSON.stringify(value)}\n` };
+}
+
+function cannotListen({ host, port }: Listen, error: unknown): KacmeError {
+  const reason = error instanceof Error ? error.message : String(error);
+  return new KacmeError('ERR_LISTEN', `listen on ${host} port ${port} for operations: ${reason}`, {
+    retry: 'never',
+    remedy: 'stop what uses this address, or set operations.listen to another one',
+    cause: error,
+  });
+}
