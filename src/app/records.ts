@@ -1,0 +1,156 @@
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import type { ErrorCode } from '../domain/errors.ts';
+import { defineRecord } from './record-kind.ts';
+
+export { listRecords, loadRecord } from './record-kind.ts';
+
+/** ISO 8601 in UTC, as `Date.toISOString` writes it. */
+const Instant = z.iso.datetime();
+const Generation = z.int().positive();
+const Names = z.array(z.string()).readonly();
+const Origin = z.enum(['acme', 'self-signed', 'adopted']);
+
+/** Must be given, though it may be undefined: forgetting a field is a type error. */
+const maybe = <S extends z.ZodType>(schema: S) => schema.optional().transform((value) => value);
+
+const ErrorReport = z.object({
+  code: z.custom<ErrorCode>((code) => typeof code === 'string' && code.startsWith('ERR_')),
+  message: z.string(),
+  retry: z.enum(['now', 'later', 'never']),
+  remedy: z.string().exactOptional(),
+});
+
+/** kacme's account at one issuer (RFC 8555 section 7.1.2). `url` is undefined until the CA has answered. */
+const Account = z.object({
+  keyPem: z.string(),
+  url: maybe(z.string()),
+  directory: z.string(),
+  createdAt: Instant,
+});
+export type AccountRecord = z.output<typeof Account>;
+/** `account/<issuer>` */
+export const accountRecord = defineRecord<[issuer: string], AccountRecord>({
+  name: 'account',
+  data: Account,
+  migrations: [],
+});
+
+/** A bundle that hosts may still hold. Entries outlive the keys: by them kacme tells its own from foreign ones. */
+const HistoryEntry = z.object({
+  bundle: z.string(),
+  generation: Generation,
+  fingerprint256: z.string(),
+  fingerprint1: z.string(),
+  state: z.enum(['active', 'superseded', 'revoked']),
+  origin: Origin,
+  notAfter: Instant,
+  installedAt: Instant,
+});
+
+/** What the hosts should hold of one certificate: its generation and the bundle that is active in it. */
+const Certificate = z.object({
+  generation: Generation,
+  active: maybe(z.string()),
+  /** null: not drawn. */
+  renewAt: Instant.nullable(),
+  /** When the CA last issued it. */
+  lastSuccess: maybe(Instant),
+  history: z.array(HistoryEntry).readonly(),
+});
+export type CertificateRecord = z.output<typeof Certificate>;
+/** `certificate/<name>` */
+export const certificateRecord = defineRecord<[name: string], CertificateRecord>({
+  name: 'certificate',
+  data: Certificate,
+  migrations: [],
+});
+
+/** One immutable version of a certificate with its key; `id` is its `fingerprint256`. */
+const Bundle = z.object({
+  certificate: z.string(),
+  id: z.string(),
+  origin: Origin,
+  issuer: maybe(z.string()),
+  chainPem: z.string(),
+  keyPem: z.string(),
+  identifiers: Names,
+  notBefore: Instant,
+  notAfter: Instant,
+  renewAt: Instant,
+  issuedAt: Instant,
+});
+export type BundleRecord = z.output<typeof Bundle>;
+/** `bundle/<certificate>/<id>` */
+export const bundleRecord = defineRecord<[certificate: string, id: string], BundleRecord>({
+  name: 'bundle',
+  data: Bundle,
+  migrations: [],
+});
+
+/**
+ * The in-flight order of a certificate at an issuer, with the key it will be finalized with. Each state is
+ * stored before the request it announces; `url` is undefined while it is not known whether newOrder arrived.
+ */
+const Order = z.object({
+  identifiers: Names,
+  keyPem: z.string(),
+  url: maybe(z.string()),
+  state: z.enum(['creating', 'created', 'finalizing', 'finalized']),
+  challengeTokens: Names,
+  createdAt: Instant,
+});
+export type OrderRecord = z.output<typeof Order>;
+/** `order/<certificate>/<issuer>` */
+export const orderRecord = defineRecord<[certificate: string, issuer: string], OrderRecord>({
+  name: 'order',
+  data: Order,
+  migrations: [],
+});
+
+/** What the HTTP-01 server answers for one token (RFC 8555 section 8.3). */
+const Challenge = z.object({
+  identifier: z.string(),
+  keyAuthorization: z.string(),
+  createdAt: Instant,
+});
+export type ChallengeRecord = z.output<typeof Challenge>;
+/**
+ * `challenge/<SHA-256 of the token>`: tokens have upper case, which keys do not, and whoever asks the HTTP-01
+ * server chooses how long they are.
+ */
+export const challengeRecord = defineRecord<[token: string], ChallengeRecord>({
+  name: 'challenge',
+  data: Challenge,
+  migrations: [],
+  segments: (token) => [createHash('sha256').update(token).digest('hex')],
+});
+
+/** Failures in a row of a certificate at an issuer; nothing is tried there before `notBefore`. */
+const Backoff = z.object({
+  failures: z.int().positive(),
+  lastFailure: ErrorReport,
+  at: Instant,
+  notBefore: Instant,
+});
+export type BackoffRecord = z.output<typeof Backoff>;
+/** `backoff/<certificate>/<issuer>` */
+export const backoffRecord = defineRecord<[certificate: string, issuer: string], BackoffRecord>({
+  name: 'backoff',
+  data: Backoff,
+  migrations: [],
+});
+
+/** How far a generation got in a pool: the canary that proved it, or why nobody follows for now. */
+const Rollout = z.object({
+  generation: Generation,
+  provenOn: maybe(z.string()),
+  halted: maybe(z.object({ reason: z.string(), at: Instant, until: Instant, failures: z.int().positive() })),
+});
+export type RolloutRecord = z.output<typeof Rollout>;
+/** `rollout/<pool>/<certificate>` */
+export const rolloutRecord = defineRecord<[pool: string, certificate: string], RolloutRecord>({
+  name: 'rollout',
+  data: Rollout,
+  migrations: [],
+});
