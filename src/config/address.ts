@@ -1,0 +1,60 @@
+import { isIP, isIPv6 } from 'node:net';
+import { domainToASCII } from 'node:url';
+
+/** What a text of the configuration means, or why it means nothing. */
+export type Parsed<T> = { readonly value: T } | { readonly problem: string };
+
+export interface Endpoint {
+  /** An IP address without brackets, or a name. */
+  readonly host: string;
+  readonly port: number | undefined;
+}
+
+const NAME = /^(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*$/i;
+const LABEL = /^(?!-)[a-z0-9-]{1,63}(?<!-)$/;
+
+/** Reads `name`, `10.0.0.11`, `fd00::13`, and each with a port: `10.0.0.12:2985`, `[fd00::13]:2985`. */
+export function parseEndpoint(text: string): Parsed<Endpoint> {
+  if (isIPv6(text)) return { value: { host: text.toLowerCase(), port: undefined } };
+  const parts = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(\d*))?$/.exec(text);
+  if (parts === null) return { problem: 'not an address: IPv6 with a port is written "[fd00::13]:22"' };
+  const [, bracketed, plain = '', digits] = parts;
+  if (bracketed !== undefined && !isIPv6(bracketed))
+    return { problem: 'no IPv6 address stands in the brackets' };
+  if (bracketed === undefined && !isName(plain)) return { problem: 'neither an IP address nor a host name' };
+  const host = (bracketed ?? plain).toLowerCase();
+  if (digits === undefined) return { value: { host, port: undefined } };
+  const port = Number(digits);
+  if (port < 1 || port > 65_535) return { problem: 'a port is a number from 1 to 65535' };
+  return { value: { host, port } };
+}
+
+/** `host:port`, with brackets around IPv6. */
+export function formatEndpoint({ host, port }: { readonly host: string; readonly port: number }): string {
+  return `${isIPv6(host) ? `[${host}]` : host}:${port}`;
+}
+
+/** A DNS identifier (RFC 8555 section 9.7.7) as the CA wants it: lower case, A-labels (RFC 5890). */
+export function parseIdentifier(text: string): Parsed<string> {
+  if (text.includes('*')) {
+    return { problem: 'wildcards need DNS-01 challenges, which do not exist in kacme yet: list each name' };
+  }
+  // Before domainToASCII: it reads addresses, URLs and percent signs as browsers do.
+  if (isIP(text.replace(/^\[|\]$/g, '')) > 0) return { problem: IP_REFUSED };
+  if (/[\s/:@%?#\\[\]]/.test(text))
+    return { problem: 'expected a DNS name alone: no scheme, port, path or space' };
+  if (text.endsWith('.')) return { problem: 'expected a DNS name without the final dot' };
+  const name = domainToASCII(text);
+  if (isIP(name) > 0) return { problem: IP_REFUSED };
+  if (name.length === 0 || name.length > 253 || !name.split('.').every((label) => LABEL.test(label))) {
+    return { problem: 'not a DNS name: letters, digits and hyphens, at most 63 between dots and 253 in all' };
+  }
+  return { value: name };
+}
+
+const IP_REFUSED = 'IP addresses cannot be certified by kacme yet: expected a DNS name';
+
+function isName(text: string): boolean {
+  // 10.0.0.256 is a mistyped address, not a name: no top level domain is a number.
+  return NAME.test(text) && (isIP(text) > 0 || !/(?:^|\.)\d+$/.test(text));
+}

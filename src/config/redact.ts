@@ -1,0 +1,100 @@
+import { stringify } from 'yaml';
+import type { DeploymentSpec, IssuerSpec, KacmeConfig, PoolSpec } from '../domain/model.ts';
+import { formatEndpoint } from './address.ts';
+import { formatDuration } from './duration.ts';
+import type { ConfigInput } from './schema.ts';
+
+/** The configuration in force as YAML: overlays applied, defaults filled in, secrets only as references. */
+export function describeConfig(config: KacmeConfig): string {
+  return stringify(effectiveConfig(config), { lineWidth: 0 });
+}
+
+/** The same as bare values. What it returns can be loaded again and means the same. */
+export function effectiveConfig(config: KacmeConfig): ConfigInput {
+  const { challenge, operations, control, store, reconcile, keepBundles, log } = config;
+  return {
+    issuers: mapValues(config.issuers, describeIssuer),
+    certificates: mapValues(config.certificates, ({ identifiers, issuers, key }) => {
+      return { identifiers: [...identifiers], issuers: [...issuers], key };
+    }),
+    pools: mapValues(config.pools, describePool),
+    deployments: config.deployments.map(describeDeployment),
+    challenge: {
+      listen: formatEndpoint(challenge.listen),
+      selfCheck:
+        typeof challenge.selfCheck === 'string'
+          ? challenge.selfCheck
+          : { via: withoutPassword(challenge.selfCheck.via) },
+    },
+    operations: { listen: formatEndpoint(operations.listen) },
+    control: { socket: control.socket },
+    store: { file: store.file },
+    reconcile: { every: formatDuration(reconcile.everyMs) },
+    keepBundles,
+    log: { level: log.level },
+  };
+}
+
+function describeIssuer({ directory, contact, profile, eab, caFile, timeoutMs }: IssuerSpec) {
+  return {
+    directory: withoutPassword(directory),
+    contact: [...contact],
+    termsOfServiceAgreed: true as const,
+    profile,
+    eab: eab && { keyId: eab.keyId, hmacKey: eab.hmacKey },
+    caFile,
+    timeout: formatDuration(timeoutMs),
+  };
+}
+
+function describePool({ hosts, ssh, haproxy, verify, parallel }: PoolSpec): ConfigInput['pools'][string] {
+  return {
+    hosts: hosts.map(({ address, port }) => (ssh ? formatEndpoint({ host: address, port }) : address)),
+    local: ssh === undefined,
+    ssh: ssh && {
+      user: ssh.user,
+      identity: ssh.identity,
+      knownHosts: ssh.knownHosts,
+      connectTimeout: formatDuration(ssh.connectTimeoutMs),
+      sftp: ssh.sftp,
+    },
+    haproxy: { socket: haproxy.socket, masterSocket: haproxy.masterSocket },
+    verify: {
+      connect: [...verify.connect],
+      handshakes: verify.handshakes,
+      timeout: formatDuration(verify.timeoutMs),
+    },
+    parallel,
+  };
+}
+
+function describeDeployment(deployment: DeploymentSpec): ConfigInput['deployments'][number] {
+  const { certificate, pool, path, file, copies, mode, owner, group, takeOver } = deployment;
+  return {
+    certificate,
+    pool,
+    path,
+    file,
+    copies: [...copies],
+    mode: `0${mode.toString(8)}`,
+    owner,
+    group,
+    takeOver,
+  };
+}
+
+/** The schema refuses a password in a URL; this is the second lock on that door. */
+function withoutPassword(text: string): string {
+  const url = new URL(text);
+  if (url.username === '' && url.password === '') return text;
+  url.username = 'redacted';
+  url.password = '';
+  return url.href;
+}
+
+function mapValues<In, Out>(
+  record: Readonly<Record<string, In>>,
+  map: (value: In) => Out,
+): Record<string, Out> {
+  return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, map(value)]));
+}

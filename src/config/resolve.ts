@@ -1,0 +1,66 @@
+import { join } from 'node:path';
+import type { DeploymentSpec, HostSpec, KacmeConfig, PoolSpec } from '../domain/model.ts';
+import type { Endpoint } from './address.ts';
+import type { ConfigOutput } from './schema.ts';
+
+type PoolOutput = ConfigOutput['pools'][string];
+type DeploymentOutput = ConfigOutput['deployments'][number];
+
+/** Gives things their names and absent keys their meaning. Cannot fail: the schema and the rules have passed. */
+export function resolveConfig(input: ConfigOutput): KacmeConfig {
+  return {
+    issuers: mapValues(input.issuers, ({ timeout, profile, eab, caFile, ...issuer }, name) => {
+      return { name, ...issuer, profile, eab, caFile, timeoutMs: timeout };
+    }),
+    certificates: mapValues(input.certificates, (certificate, name) => ({ name, ...certificate })),
+    pools: mapValues(input.pools, resolvePool),
+    deployments: input.deployments.map(resolveDeployment),
+    challenge: input.challenge,
+    operations: input.operations,
+    control: { socket: input.control.socket ?? defaultControlSocket(input.store.file) },
+    store: input.store,
+    reconcile: { everyMs: input.reconcile.every },
+    keepBundles: input.keepBundles,
+    log: input.log,
+  };
+}
+
+export function defaultControlSocket(storeFile: string): string {
+  return join(storeFile, 'kacme.sock');
+}
+
+function resolvePool(pool: PoolOutput, name: string): PoolSpec {
+  const { ssh, haproxy, verify } = pool;
+  return {
+    name,
+    hosts: hostsOf(pool, ssh?.port ?? 22),
+    ssh: ssh && {
+      user: ssh.user,
+      identity: ssh.identity,
+      knownHosts: ssh.knownHosts,
+      connectTimeoutMs: ssh.connectTimeout,
+      sftp: ssh.sftp,
+    },
+    haproxy: { socket: haproxy.socket, masterSocket: haproxy.masterSocket },
+    verify: { connect: verify.connect, handshakes: verify.handshakes, timeoutMs: verify.timeout },
+    parallel: pool.parallel,
+  };
+}
+
+function hostsOf({ hosts }: PoolOutput, defaultPort: number): readonly HostSpec[] {
+  if (hosts === undefined) return [{ name: 'localhost', address: '127.0.0.1', port: defaultPort }];
+  return hosts.map(({ host, port }: Endpoint) => ({ name: host, address: host, port: port ?? defaultPort }));
+}
+
+function resolveDeployment(deployment: DeploymentOutput): DeploymentSpec {
+  const { certificate, pool, path, file, copies, mode, owner, group, takeOver } = deployment;
+  const bits = Number.parseInt(mode, 8);
+  return { certificate, pool, path, file: file ?? path, copies, mode: bits, owner, group, takeOver };
+}
+
+function mapValues<In, Out>(
+  record: Record<string, In>,
+  map: (value: In, key: string) => Out,
+): Record<string, Out> {
+  return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, map(value, key)]));
+}

@@ -1,0 +1,211 @@
+import { formatEndpoint, parseEndpoint, parseIdentifier } from './address.ts';
+import { socketProblem } from './fields.ts';
+import { type ConfigPath, formatPath } from './issue.ts';
+import { defaultControlSocket } from './resolve.ts';
+import { didYouMean } from './suggestion.ts';
+import type { Mistake } from './tree.ts';
+
+/** Any map of the configuration; the keys that the rules read are named. */
+interface Plain {
+  readonly [key: string]: unknown;
+  readonly issuers?: unknown;
+  readonly certificates?: unknown;
+  readonly identifiers?: unknown;
+  readonly pools?: unknown;
+  readonly hosts?: unknown;
+  readonly local?: unknown;
+  readonly ssh?: unknown;
+  readonly port?: unknown;
+  readonly haproxy?: unknown;
+  readonly socket?: unknown;
+  readonly masterSocket?: unknown;
+  readonly deployments?: unknown;
+  readonly certificate?: unknown;
+  readonly pool?: unknown;
+  readonly path?: unknown;
+  readonly file?: unknown;
+  readonly copies?: unknown;
+  readonly challenge?: unknown;
+  readonly operations?: unknown;
+  readonly listen?: unknown;
+  readonly store?: unknown;
+  readonly control?: unknown;
+}
+
+/**
+ * What no value shows alone: references, duplicates, keys that need or exclude each other. Works on values the
+ * schema may have refused, so that every mistake is reported at once: what has the wrong shape is passed over.
+ */
+export function checkRules(config: unknown): readonly Mistake[] {
+  const root = mapOf(config);
+  return [
+    ...Object.entries(mapOf(root.certificates)).flatMap(([name, value]) =>
+      certificateRules(['certificates', name], mapOf(value), mapOf(root.issuers)),
+    ),
+    ...Object.entries(mapOf(root.pools)).flatMap(([name, value]) => poolRules(['pools', name], mapOf(value))),
+    ...oneProcessOnePool(mapOf(root.pools)),
+    ...deploymentRules(root),
+    ...listenRules(root),
+    ...controlRules(root),
+  ];
+}
+
+function certificateRules(path: ConfigPath, certificate: Plain, issuers: Plain): Mistake[] {
+  const names = listOf(certificate.issuers);
+  return [
+    ...duplicates([...path, 'identifiers'], listOf(certificate.identifiers), normalIdentifier),
+    ...duplicates([...path, 'issuers'], names, (name) => name),
+    ...names.flatMap((name, index) => unknown([...path, 'issuers', index], name, issuers, 'issuer')),
+  ];
+}
+
+function poolRules(path: ConfigPath, pool: Plain): Mistake[] {
+  const mistakes = duplicates([...path, 'hosts'], listOf(pool.hosts), hostName);
+  if (pool.local === true) {
+    const reason = 'a local pool is this machine alone';
+    if (pool.ssh !== undefined) mistakes.push({ path: [...path, 'ssh'], message: `remove it: ${reason}` });
+    if (listOf(pool.hosts).length > 1) {
+      mistakes.push({ path: [...path, 'hosts', 1], message: `expected at most one host: ${reason}` });
+    }
+    return mistakes;
+  }
+  const unless = 'is required unless the pool has local: true';
+  if (pool.hosts === undefined) mistakes.push({ path: [...path, 'hosts'], message: unless });
+  if (pool.ssh === undefined) mistakes.push({ path: [...path, 'ssh'], message: unless });
+  return mistakes;
+}
+
+/** HAProxy has one certificate transaction for the whole process: two pools would change it side by side. */
+function oneProcessOnePool(pools: Plain): Mistake[] {
+  const seen = new Map<string, string>();
+  const mistakes: Mistake[] = [];
+  for (const [pool, value] of Object.entries(pools)) {
+    for (const { path, processes } of processesOf(pool, mapOf(value))) {
+      const other = processes.map((process) => seen.get(process)).find((name) => name !== undefined);
+      if (other !== undefined && other !== pool) {
+        const message = `its HAProxy is in pool "${other}" already: one process belongs to one pool, which can have several deployments`;
+        mistakes.push({ path, message });
+      }
+      for (const process of processes) seen.set(process, seen.get(process) ?? pool);
+    }
+  }
+  return mistakes;
+}
+
+function processesOf(name: string, pool: Plain): { path: ConfigPath; processes: string[] }[] {
+  const { socket, masterSocket } = mapOf(pool.haproxy);
+  const sockets = [socket, masterSocket].filter((path) => typeof path === 'string');
+  const on = (host: string) => sockets.map((path) => `${host} ${path}`);
+  if (pool.local === true) return [{ path: ['pools', name], processes: on('local') }];
+  const sshPort = mapOf(pool.ssh).port;
+  return listOf(pool.hosts).flatMap((text, index) => {
+    const endpoint = endpointOf(text);
+    if (endpoint === undefined) return [];
+    const port = endpoint.port ?? (typeof sshPort === 'number' ? sshPort : 22);
+    const processes = on(formatEndpoint({ host: endpoint.host, port }));
+    return [{ path: ['pools', name, 'hosts', index], processes }];
+  });
+}
+
+function deploymentRules(root: Plain): Mistake[] {
+  const owners = new Map<string, ConfigPath>();
+  return listOf(root.deployments).flatMap((value, index) => {
+    const deployment = mapOf(value);
+    const path = ['deployments', index];
+    const mistakes = [
+      ...unknown([...path, 'certificate'], deployment.certificate, mapOf(root.certificates), 'certificate'),
+      ...unknown([...path, 'pool'], deployment.pool, mapOf(root.pools), 'pool'),
+    ];
+    for (const { at, places } of placesOf(deployment, path)) {
+      const claims = places.map((place) => `${String(deployment.pool)} ${place}`);
+      const owner = claims.map((claim) => owners.get(claim)).find((owner) => owner !== undefined);
+      if (owner) mistakes.push({ path: at, message: `${formatPath(owner)} is the same place in this pool` });
+      for (const claim of claims) owners.set(claim, owners.get(claim) ?? at);
+    }
+    return mistakes;
+  });
+}
+
+/** A path as HAProxy sees it and a file as SSH sees it are different things that may be spelled alike. */
+function placesOf(deployment: Plain, path: ConfigPath): { at: ConfigPath; places: string[] }[] {
+  const { path: name, file } = deployment;
+  const claim = (at: ConfigPath, value: unknown, kinds: readonly string[]) =>
+    typeof value === 'string' ? [{ at, places: kinds.map((kind) => `${kind} ${value}`) }] : [];
+  return [
+    ...claim([...path, 'path'], name, file === undefined ? ['path', 'file'] : ['path']),
+    ...claim([...path, 'file'], file, ['file']),
+    ...listOf(deployment.copies).flatMap((copy, index) => claim([...path, 'copies', index], copy, ['file'])),
+  ];
+}
+
+function listenRules(root: Plain): Mistake[] {
+  const challenge = mapOf(root.challenge).listen;
+  const operations = mapOf(root.operations).listen;
+  if (typeof challenge !== 'string' || challenge !== operations) return [];
+  const message =
+    'challenge.listen has the same address: HAProxy would route strangers to the operations server';
+  return [{ path: ['operations', 'listen'], message }];
+}
+
+function controlRules(root: Plain): Mistake[] {
+  const { file } = mapOf(root.store);
+  if (mapOf(root.control).socket !== undefined || typeof file !== 'string') return [];
+  const problem = socketProblem(defaultControlSocket(file));
+  return problem === undefined
+    ? []
+    : [
+        {
+          path: ['store', 'file'],
+          message: `too long for the control socket in it: ${problem}; set control.socket`,
+        },
+      ];
+}
+
+function unknown(path: ConfigPath, name: unknown, known: Plain, noun: string): Mistake[] {
+  if (typeof name !== 'string' || Object.hasOwn(known, name)) return [];
+  const names = Object.keys(known);
+  const hint =
+    didYouMean(name, names) || (names.length > 0 ? `; there are ${names.join(', ')}` : '; there are none');
+  return [{ path, message: `no ${noun} has the name "${name}"${hint}` }];
+}
+
+function duplicates(
+  path: ConfigPath,
+  values: readonly unknown[],
+  normal: (text: string) => string,
+): Mistake[] {
+  const seen = new Map<string, number>();
+  return values.flatMap((value, index) => {
+    if (typeof value !== 'string') return [];
+    const key = normal(value);
+    const first = seen.get(key);
+    if (first === undefined) seen.set(key, index);
+    return first === undefined ? [] : [{ path: [...path, index], message: `the same as entry ${first}` }];
+  });
+}
+
+function normalIdentifier(text: string): string {
+  const identifier = parseIdentifier(text);
+  return 'value' in identifier ? identifier.value : text;
+}
+
+function hostName(text: string): string {
+  return endpointOf(text)?.host ?? text;
+}
+
+function endpointOf(text: unknown) {
+  const endpoint = typeof text === 'string' ? parseEndpoint(text) : undefined;
+  return endpoint && 'value' in endpoint ? endpoint.value : undefined;
+}
+
+function mapOf(value: unknown): Plain {
+  return isMap(value) ? value : {};
+}
+
+function isMap(value: unknown): value is Plain {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function listOf(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : [];
+}
