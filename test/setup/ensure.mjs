@@ -26,7 +26,7 @@ export async function ensureAll({ say = (line) => void process.stdout.write(`set
 }
 
 /** @throws {SetupError} when this Node is older than package.json allows */
-export function ensureNode() {
+function ensureNode() {
   const { engines } = JSON.parse(readFileSync(join(repository, 'package.json'), 'utf8'));
   const wanted = engines.node.replace(/^>=/, '');
   const [have, need] = [process.versions.node, wanted].map((version) => version.split('.').map(Number));
@@ -43,7 +43,7 @@ export function ensureNode() {
  *
  * @param {SayOptions} options
  */
-export async function ensureModules({ say }) {
+async function ensureModules({ say }) {
   if (modulesMatchLock()) return;
   await withMachineLock(
     `npm ${repository}`,

@@ -10,7 +10,7 @@ import { SetupError } from './setup-error.mjs';
 const run = promisify(execFile);
 
 /** Debian's packages with the real servers that demo and tests run. */
-export const LAB_PACKAGES = [
+const LAB_PACKAGES = [
   'haproxy',
   'openssh-server',
   'openssh-client',

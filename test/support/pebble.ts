@@ -17,7 +17,7 @@ export interface PebbleOptions {
   readonly rejectNonces?: number;
   /** Percent of authorizations that are used again; Pebble's own 50 when not given. */
   readonly reuseAuthorizations?: number;
-  /** What Retry-After says, in seconds; 0. Pebble before 2.5 does not know it. */
+  /** What Retry-After says, in seconds; 0. Ignored by Debian 12's Pebble (2.4), which never sends it. */
   readonly retryAfterSeconds?: number;
   /** External account binding is demanded: MAC keys (base64url) by key id. */
   readonly externalAccounts?: Readonly<Record<string, string>>;

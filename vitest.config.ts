@@ -1,0 +1,20 @@
+import { defineConfig } from 'vitest/config';
+
+/** Tests that start servers: these take their programs from the lab, and must give everything back. */
+const withServers = {
+  globalSetup: 'test/setup/vitest-lab.mjs',
+  setupFiles: 'test/setup/leaks.ts',
+  testTimeout: 30_000,
+  hookTimeout: 30_000,
+};
+
+export default defineConfig({
+  test: {
+    restoreMocks: true,
+    projects: [
+      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
+      { test: { name: 'contract', include: ['test/contract/**/*.test.ts'], ...withServers } },
+      { test: { name: 'integration', include: ['test/integration/**/*.test.ts'], ...withServers } },
+    ],
+  },
+});
