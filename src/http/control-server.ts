@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
 import { KacmeError, reportError } from '../domain/errors.ts';
@@ -6,6 +5,7 @@ import type { KacmeService } from '../ports/service.ts';
 import type { Message } from './control-protocol.ts';
 import { badRequest, type ControlRoute, controlRoutes } from './control-routes.ts';
 import { bindSocket } from './control-socket.ts';
+import { gracefulClose } from './graceful-close.ts';
 
 /** A request for 10,000 names fits. */
 const MAX_BODY_BYTES = 4 * 1024 * 1024;
@@ -39,6 +39,7 @@ export async function startControlServer(
   const server = createServer((request, response) => {
     void answer(routes, request, response, { signal: closing.signal, log });
   });
+  const closeServer = gracefulClose(server);
   // A silent connection may wait for a long command: only receiving a request is bounded.
   server.requestTimeout = REQUEST_WITHIN_MS;
   const removeSocket = await bindSocket(server, socketPath, { signal });
@@ -53,11 +54,7 @@ export async function startControlServer(
         remedy: 'run the command again when the service is back; what was done is kept',
       }),
     );
-    const closed = once(server, 'close');
-    server.close();
-    const bound = setTimeout(() => server.closeAllConnections(), CLOSE_WITHIN_MS);
-    await closed;
-    clearTimeout(bound);
+    await closeServer(CLOSE_WITHIN_MS);
   };
   let closed: Promise<void> | undefined;
   return {
@@ -124,9 +121,13 @@ function send(response: ServerResponse, message: Message): void {
 async function readJson(request: IncomingMessage): Promise<unknown> {
   const chunks: Buffer[] = [];
   let bytes = 0;
+  const refuseAbove = (size: number): void => {
+    if (size > MAX_BODY_BYTES) throw badRequest(`its body is larger than ${MAX_BODY_BYTES} bytes`);
+  };
+  refuseAbove(Number(request.headers['content-length'] ?? 0));
   for await (const chunk of request as AsyncIterable<Buffer>) {
     bytes += chunk.length;
-    if (bytes > MAX_BODY_BYTES) throw badRequest(`its body is larger than ${MAX_BODY_BYTES} bytes`);
+    refuseAbove(bytes);
     chunks.push(chunk);
   }
   if (bytes === 0) return {};

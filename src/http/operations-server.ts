@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
 import { KacmeError, reportError } from '../domain/errors.ts';
 import type { Listen } from '../domain/model.ts';
+import { gracefulClose } from './graceful-close.ts';
 import type { Metrics } from './metrics.ts';
 
 export interface Readiness {
@@ -52,10 +53,10 @@ export async function startOperationsServer(
   { signal }: { signal: AbortSignal },
 ): Promise<OperationsServer> {
   const { listen, log } = options;
-  const closing = new AbortController();
   const server = createServer((request, response) => {
-    void respond(options, request, response, { signal: closing.signal });
+    void respond(options, request, response);
   });
+  const closeServer = gracefulClose(server);
   server.requestTimeout = ANSWER_WITHIN_MS;
   server.headersTimeout = ANSWER_WITHIN_MS;
   try {
@@ -70,21 +71,11 @@ export async function startOperationsServer(
   const { address, port } = server.address() as AddressInfo;
   log.info({ host: address, port }, 'operations server ready');
 
-  const close = async (): Promise<void> => {
-    const closed = once(server, 'close');
-    server.close();
-    const bound = setTimeout(() => {
-      closing.abort();
-      server.closeAllConnections();
-    }, CLOSE_WITHIN_MS);
-    await closed;
-    clearTimeout(bound);
-  };
   let closed: Promise<void> | undefined;
   return {
     address: { host: address, port },
     close: () => {
-      closed ??= close();
+      closed ??= closeServer(CLOSE_WITHIN_MS);
       return closed;
     },
   };
@@ -95,14 +86,12 @@ async function respond(
   options: OperationsServerOptions,
   request: IncomingMessage,
   response: ServerResponse,
-  { signal }: { signal: AbortSignal },
 ): Promise<void> {
   const { method = '', url = '' } = request;
   const [path = ''] = url.split('?');
-  const bounded = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_WITHIN_MS)]);
   let answer: Answer;
   try {
-    answer = await answerTo(options, method, path, { signal: bounded });
+    answer = await answerTo(options, method, path, { signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
   } catch (error) {
     options.log.warn({ err: error, path }, 'operations request failed');
     answer = json(503, { error: reportError(error) });

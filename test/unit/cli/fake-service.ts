@@ -1,0 +1,108 @@
+import type { Status, Summary } from '../../../src/domain/status.ts';
+import type { KacmeService } from '../../../src/ports/service.ts';
+
+export const NOW = new Date('2026-03-01T12:00:00Z');
+
+/** One valid certificate on two hosts, one of which cannot be reached. */
+export const STATUS: Status = {
+  at: NOW.toISOString(),
+  role: 'leading',
+  certificates: [
+    {
+      name: 'external',
+      identifiers: ['cloud.example.org'],
+      state: 'valid',
+      generation: 3,
+      issuer: 'letsencrypt',
+      fingerprint256: 'ab'.repeat(32),
+      notAfter: '2026-05-01T13:00:00.000Z',
+      renewAt: '2026-04-01T07:13:21.000Z',
+      next: 'waits until 2026-04-01T07:13:21.000Z: not due',
+      lastSuccess: '2026-02-01T07:13:21.000Z',
+      lastFailure: undefined,
+    },
+  ],
+  hosts: [
+    {
+      pool: 'loadbalancers',
+      host: '10.0.0.11',
+      reachable: true,
+      haproxyVersion: '2.6.12',
+      observedAt: NOW.toISOString(),
+      places: [
+        {
+          certificate: 'external',
+          path: '/etc/haproxy/certificates/haproxy.pem',
+          state: 'in sync',
+          reason: 'file and memory hold the bundle',
+          failure: undefined,
+        },
+      ],
+    },
+    {
+      pool: 'loadbalancers',
+      host: '10.0.0.12',
+      reachable: false,
+      haproxyVersion: undefined,
+      observedAt: undefined,
+      places: [
+        {
+          certificate: 'external',
+          path: '/etc/haproxy/certificates/haproxy.pem',
+          state: 'unreachable',
+          reason: 'connect: connection refused',
+          failure: {
+            code: 'ERR_HOST_UNREACHABLE',
+            message: 'loadbalancers/10.0.0.12 (10.0.0.12:2985): connect: connection refused',
+            retry: 'later',
+            remedy: 'start sshd there',
+          },
+        },
+      ],
+    },
+  ],
+};
+
+export const SUMMARY: Summary = {
+  outcome: 'partly',
+  certificates: [{ certificate: 'external', action: 'issued', reason: 'renewal due', failure: undefined }],
+  places: [
+    {
+      pool: 'loadbalancers',
+      host: '10.0.0.11',
+      certificate: 'external',
+      path: '/etc/haproxy/certificates/haproxy.pem',
+      action: 'swapped',
+      inSync: true,
+      reason: 'file holds another certificate',
+      failure: undefined,
+    },
+    {
+      pool: 'loadbalancers',
+      host: '10.0.0.12',
+      certificate: 'external',
+      path: '/etc/haproxy/certificates/haproxy.pem',
+      action: 'failed',
+      inSync: false,
+      reason: 'connect: connection refused',
+      failure: {
+        code: 'ERR_HOST_UNREACHABLE',
+        message: 'loadbalancers/10.0.0.12 (10.0.0.12:2985): connect: connection refused',
+        retry: 'later',
+        remedy: 'start sshd there',
+      },
+    },
+  ],
+};
+
+/** A service in memory: answers with the constants above unless told otherwise. */
+export function fakeService(overrides: Partial<KacmeService> = {}): KacmeService {
+  return {
+    status: async () => STATUS,
+    bootstrap: async () => SUMMARY,
+    renew: async () => SUMMARY,
+    distribute: async () => SUMMARY,
+    reloadConfig: async () => undefined,
+    ...overrides,
+  };
+}
