@@ -1,0 +1,220 @@
+import { Socket } from 'node:net';
+import { Client, type ConnectConfig, type ParsedKey } from 'ssh2';
+import { HostError } from '../domain/host-error.ts';
+import type { Clock } from '../ports/clock.ts';
+import { bounded } from './bounded.ts';
+import {
+  droppedEarly,
+  loginRefused,
+  type Phase,
+  refuseHostKey,
+  type SshTarget,
+  targetLabel,
+  unreachable,
+  wordsOf,
+} from './connection-errors.ts';
+import { hostKeyAlgorithms, judgeHostKey, type KnownHosts } from './known-hosts.ts';
+
+export interface SshCredentials {
+  readonly identity: ParsedKey;
+  readonly knownHosts: KnownHosts;
+}
+
+/** Two unanswered ones end the connection: a frozen host is noticed within 1.5 s. */
+const KEEPALIVE_MS = 500;
+const CLOSE_TIMEOUT_MS = 500;
+/** RFC 4253 section 4.2 bounds the identification line at 255 bytes. */
+const HEARD_BYTES = 255;
+
+/** A logged-in SSH connection to a host that proved to own a pinned key. */
+export class SshConnection {
+  readonly target: SshTarget;
+  readonly client = new Client();
+  readonly #socket: Socket;
+  readonly #closed = new AbortController();
+  #phase: Phase = 'await the SSH banner';
+  #refusal: HostError | undefined;
+  #lastError: Error | undefined;
+  #heard = '';
+
+  private constructor(target: SshTarget, socket: Socket) {
+    this.target = target;
+    this.#socket = socket;
+    this.client.once('handshake', () => {
+      this.#phase = 'log in';
+    });
+    this.client.on('error', (error) => {
+      this.#lastError ??= error;
+    });
+    this.client.on('close', () => this.#closed.abort(this.#explainEnd()));
+  }
+
+  /**
+   * One attempt. Throws `ERR_HOST_*`, with `retry: now` when the server hung up before the handshake; rejects
+   * with `signal.reason` when aborted. Nothing but the key exchange is sent to a server that is not known.
+   */
+  static async open(
+    target: SshTarget,
+    credentials: SshCredentials,
+    { signal, clock, deadlineMs }: { signal: AbortSignal; clock: Clock; deadlineMs: number },
+  ): Promise<SshConnection> {
+    const remaining = () => Math.max(1, deadlineMs - clock.monotonicMs());
+    const socket = await connectTcp(target, { signal, timeoutMs: remaining() });
+    const connection = new SshConnection(target, socket);
+    try {
+      await connection.#logIn(credentials, {
+        signal,
+        timeoutMs: Math.max(1, deadlineMs - performance.now()),
+      });
+      return connection;
+    } catch (error) {
+      socket.destroy();
+      throw error;
+    }
+  }
+
+  /** Aborts when the connection is gone; its reason is an `ERR_HOST_*`. */
+  get closed(): AbortSignal {
+    return this.#closed.signal;
+  }
+
+  /** Ends it at once, for a reason that everything in flight rejects with. */
+  drop(reason: HostError): void {
+    this.#closed.abort(reason);
+    this.#socket.destroy();
+  }
+
+  async close(): Promise<void> {
+    if (this.#socket.destroyed) return;
+    this.#closed.abort(
+      new HostError('ERR_ABORTED', {
+        host: targetLabel(this.target),
+        step: 'session',
+        reason: 'it was closed by kacme',
+        retry: 'later',
+      }),
+    );
+    const timer = setTimeout(() => this.#socket.destroy(), CLOSE_TIMEOUT_MS);
+    await new Promise<void>((resolve) => {
+      this.#socket.once('close', () => resolve());
+      this.client.end();
+    });
+    clearTimeout(timer);
+  }
+
+  #logIn(
+    credentials: SshCredentials,
+    { signal, timeoutMs }: { signal: AbortSignal; timeoutMs: number },
+  ): Promise<void> {
+    return bounded<void>(
+      (done) => {
+        this.client.once('ready', () => {
+          this.#phase = 'session';
+          done(undefined);
+        });
+        this.client.connect(this.#configuration(credentials));
+        this.#socket.on('data', this.#listen);
+      },
+      {
+        until: [signal, this.closed],
+        timeoutMs,
+        onTimeout: () => this.#explainTimeout(),
+      },
+    );
+  }
+
+  #configuration({ identity, knownHosts }: SshCredentials): ConnectConfig {
+    const { host, ssh } = this.target;
+    const endpoint = { host: host.address, port: host.port };
+    let offered = false;
+    return {
+      sock: this.#socket,
+      username: ssh.user,
+      algorithms: { serverHostKey: hostKeyAlgorithms(knownHosts, endpoint) },
+      // Must answer synchronously, and exactly false to refuse: ssh2 takes null or a promise for a yes.
+      hostVerifier: (key: Buffer): boolean => {
+        this.#refusal = refuseHostKey(this.target, judgeHostKey(knownHosts, endpoint, key), key, knownHosts);
+        return this.#refusal === undefined;
+      },
+      authHandler: (methodsLeft, _partialSuccess, next) => {
+        if (!offered) {
+          offered = true;
+          return next({ type: 'publickey', username: ssh.user, key: identity });
+        }
+        const others = (methodsLeft ?? []).filter((method) => method !== 'publickey').join(', ');
+        const reason = `sshd refused the key${others === '' ? '' : ` and would go on with: ${others}`}`;
+        this.drop(loginRefused(this.target, reason, { retry: 'never' }));
+      },
+      readyTimeout: 0, // bounded here, with a message of its own
+      keepaliveInterval: KEEPALIVE_MS,
+      keepaliveCountMax: 2,
+      strictVendor: false, // a server that lacks an extension says so itself
+    };
+  }
+
+  /** Keeps the first line that the server says, which tells what it is when it is no sshd. */
+  readonly #listen = (chunk: Buffer): void => {
+    this.#heard += chunk.toString('latin1', 0, HEARD_BYTES - this.#heard.length);
+    if (!/^SSH-.*\n/m.test(this.#heard)) return;
+    this.#phase = 'exchange keys';
+    this.#socket.off('data', this.#listen);
+  };
+
+  #explainEnd(): HostError {
+    if (this.#refusal) return this.#refusal;
+    const cause = this.#lastError;
+    const reason = cause ? wordsOf(cause) : 'the server closed the connection';
+    switch (this.#phase) {
+      case 'await the SSH banner':
+        return droppedEarly(this.target, firstLine(this.#heard), cause);
+      case 'log in':
+        // Perhaps it was only restarted at this moment.
+        return loginRefused(this.target, reason, { retry: 'later', ...(cause ? { cause } : {}) });
+      default:
+        return unreachable(this.target, this.#phase, reason, cause);
+    }
+  }
+
+  #explainTimeout(): HostError {
+    const { connectTimeoutMs } = this.target.ssh;
+    const said = firstLine(this.#heard);
+    const instead =
+      this.#phase === 'await the SSH banner' && said !== ''
+        ? `, it said ${JSON.stringify(said)} instead of naming an SSH version`
+        : '';
+    return unreachable(this.target, this.#phase, `no answer within ${connectTimeoutMs} ms${instead}`);
+  }
+}
+
+const firstLine = (text: string): string => text.split(/\r?\n/)[0] ?? '';
+
+async function connectTcp(
+  target: SshTarget,
+  { signal, timeoutMs }: { signal: AbortSignal; timeoutMs: number },
+): Promise<Socket> {
+  const { address, port } = target.host;
+  const socket = new Socket();
+  try {
+    await bounded<void>(
+      (done) => {
+        socket.once('error', done);
+        socket.connect({ host: address, port, noDelay: true }, () => done(undefined));
+      },
+      {
+        until: [signal],
+        timeoutMs,
+        onTimeout: () =>
+          unreachable(
+            target,
+            'connect',
+            `no answer within ${target.ssh.connectTimeoutMs} ms, packets are dropped or the host is down`,
+          ),
+      },
+    );
+    return socket;
+  } catch (error) {
+    socket.destroy();
+    if (error instanceof HostError || signal.aborted || !(error instanceof Error)) throw error;
+    throw unreachable(target, 'connect', wordsOf(error), error);
+  }
+}

@@ -1,0 +1,97 @@
+import { dirname } from 'node:path/posix';
+import { HostError } from '../domain/host-error.ts';
+
+/** One operation on a host's files, for its errors. */
+export interface FileStep {
+  /** `pool/host` */
+  readonly host: string;
+  /** Whose permissions count, such as `the account haproxy`. */
+  readonly account: string;
+  /** Such as `rename /a to /b`. */
+  readonly step: string;
+  readonly path: string;
+  readonly access: FileAccess;
+}
+
+/** What is asked of the path: `create` needs it to be free, `own` changes its owner or mode. */
+export type FileAccess = 'read' | 'write' | 'create' | 'own';
+
+/** No bundle is larger; a file that is must be something else. */
+export const READ_LIMIT_BYTES = 1024 * 1024;
+
+export type FileProblem = 'missing' | 'denied' | 'exists' | 'full' | 'read-only' | 'other';
+
+/** `words` are those of the host, for a problem that has no better ones. */
+export function fileError(file: FileStep, problem: FileProblem, words: string, cause?: unknown): HostError {
+  const { host, step, account, path } = file;
+  const directory = dirname(path);
+  const base = { host, step, retry: 'later', ...(cause === undefined ? {} : { cause }) } as const;
+  switch (problem) {
+    case 'missing':
+      return new HostError('ERR_HOST_FILES', {
+        ...base,
+        reason: 'no such file or directory',
+        remedy: `see that ${directory} exists on the host, as ${account} sees it`,
+      });
+    case 'exists':
+      return new HostError('ERR_HOST_FILES', { ...base, reason: 'something is there already' });
+    case 'denied':
+      return new HostError(file.access === 'read' ? 'ERR_HOST_FILES' : 'ERR_HOST_NOT_WRITABLE', {
+        ...base,
+        retry: 'never',
+        reason: `permission denied for ${account}`,
+        remedy: permissionRemedy(file),
+      });
+    case 'full':
+      return new HostError('ERR_HOST_DISK_FULL', {
+        ...base,
+        reason: 'the file system is full',
+        remedy: `free space or inodes on the file system of ${directory}`,
+      });
+    case 'read-only':
+      return new HostError('ERR_HOST_NOT_WRITABLE', {
+        ...base,
+        retry: 'never',
+        reason: 'the file system is mounted read-only',
+        remedy: `mount the file system of ${directory} writable`,
+      });
+    case 'other':
+      return new HostError('ERR_HOST_FILES', { ...base, reason: words });
+  }
+}
+
+function permissionRemedy({ access, account, path }: FileStep): string {
+  switch (access) {
+    case 'read':
+      return `let ${account} read ${path} and enter the directories above it`;
+    case 'own':
+      return `only its owner may do that, and only root may give a file to another user: leave mode, owner and group out of the deployment, or let ${account} be the owner`;
+    default:
+      return `make the directory ${dirname(path)} writable for ${account} (a file is replaced by renaming, so a writable file alone is not enough)`;
+  }
+}
+
+export const tooLarge = (file: FileStep): HostError =>
+  fileError(file, 'other', `it is larger than ${READ_LIMIT_BYTES} bytes, which no bundle is`);
+
+/** Cleans up after a failure; resolves to the error to throw, which then says so if even that failed. */
+export async function withoutLeftovers(failure: unknown, clean: () => Promise<void>): Promise<unknown> {
+  try {
+    await clean();
+    return failure;
+  } catch (error) {
+    const cause = new AggregateError([failure, error], 'the failure, and that of its cleanup');
+    if (!(failure instanceof HostError)) return cause;
+    const { code, host, step, reason, retry, remedy } = failure;
+    return new HostError(code, {
+      host,
+      step,
+      reason: `${reason}; and what was written could not be removed: ${wordsOf(error)}`,
+      retry,
+      remedy,
+      cause,
+    });
+  }
+}
+
+const wordsOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -1,0 +1,30 @@
+import { readFile, stat } from 'node:fs/promises';
+import { KacmeError } from '../domain/errors.ts';
+import { type KnownHosts, parseKnownHosts } from './known-hosts.ts';
+
+/** known_hosts files, read again when they change, so that a key pinned by the operator counts at once. */
+export class KnownHostsFiles {
+  readonly #cache = new Map<string, { readonly version: string; readonly knownHosts: KnownHosts }>();
+
+  /** Throws `ERR_CONFIG_UNREADABLE`: without the file no host can be trusted. */
+  async read(file: string, { signal }: { signal: AbortSignal }): Promise<KnownHosts> {
+    try {
+      const { mtimeMs, ctimeMs, size, ino } = await stat(file);
+      const version = [mtimeMs, ctimeMs, size, ino].join(' ');
+      const cached = this.#cache.get(file);
+      if (cached?.version === version) return cached.knownHosts;
+      const knownHosts = parseKnownHosts(await readFile(file, { encoding: 'utf8', signal }), file);
+      this.#cache.set(file, { version, knownHosts });
+      return knownHosts;
+    } catch (error) {
+      signal.throwIfAborted();
+      throw new KacmeError('ERR_CONFIG_UNREADABLE', `read known_hosts file ${file}: ${wordsOf(error)}`, {
+        retry: 'never',
+        remedy: `pin the hosts' keys in ${file} (kacme hosts scan prints them, for comparison) and make it readable`,
+        cause: error,
+      });
+    }
+  }
+}
+
+const wordsOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -1,0 +1,128 @@
+import { dirname } from 'node:path/posix';
+import type { SFTPWrapper } from 'ssh2';
+import { HostError } from '../domain/host-error.ts';
+import { type Bounds, bounded, type Done } from './bounded.ts';
+import type { SshConnection } from './connection.ts';
+import type { FileStep } from './file-errors.ts';
+import { hostLabel } from './host-label.ts';
+import { startSftp } from './sftp-channel.ts';
+import { gatherFacts, type PlaceFacts, sftpError, statusOf } from './sftp-errors.ts';
+
+/** Bound of one operation on the host; a host that is gone is noticed sooner, by the keepalive. */
+const OPERATION_TIMEOUT_MS = 10_000;
+
+export interface RequestOptions<T> {
+  readonly signal: AbortSignal;
+  /** Called with an answer that comes after the caller gave up. */
+  readonly release?: (late: T, sftp: SFTPWrapper) => void;
+}
+
+/** Requests to the SFTP server of one connection: each bounded, each refusal explained. */
+export class SftpRequests {
+  readonly host: string;
+  readonly account: string;
+  readonly #connection: SshConnection;
+  #sftp: Promise<SFTPWrapper> | undefined;
+
+  constructor(connection: SshConnection) {
+    const { pool, host, ssh } = connection.target;
+    this.host = hostLabel(pool, host);
+    this.account = `the account ${ssh.user}`;
+    this.#connection = connection;
+  }
+
+  /** Sends one request. A status that says too little is explained with what the host tells of the place. */
+  async call<T>(
+    file: FileStep,
+    start: (sftp: SFTPWrapper, done: Done<T>) => void,
+    { signal, release }: RequestOptions<T>,
+  ): Promise<T> {
+    const bounds = this.bounds<T>(file.step, { signal });
+    const sftp = await bounded<SFTPWrapper>(
+      (done) => void this.#opened().then((opened) => done(undefined, opened), done),
+      this.bounds('start SFTP', { signal }),
+    );
+    try {
+      return await bounded<T>((done) => start(sftp, done), {
+        ...bounds,
+        ...(release ? { release: (late) => release(late, sftp) } : {}),
+      });
+    } catch (error) {
+      if (signal.aborted || error instanceof HostError || !(error instanceof Error)) throw error;
+      throw sftpError(file, error, await this.#factsAfter(error, file, sftp, { signal }));
+    }
+  }
+
+  /** How long anything may take on this connection, and what is said when it takes longer. */
+  bounds<T>(step: string, { signal }: { signal: AbortSignal }): Bounds<T> {
+    return {
+      until: [signal, this.#connection.closed],
+      timeoutMs: OPERATION_TIMEOUT_MS,
+      onTimeout: () => {
+        const error = new HostError('ERR_HOST_FILES', {
+          host: this.host,
+          step,
+          reason: `no answer within ${OPERATION_TIMEOUT_MS} ms, although sshd answers: perhaps a disk hangs`,
+          retry: 'later',
+          remedy: 'look at the disk and the load of the host',
+        });
+        // What it was doing may still happen later: no next step may be sent over the same session.
+        this.#connection.drop(error);
+        return error;
+      },
+    };
+  }
+
+  async #factsAfter(
+    error: Error,
+    { step, path }: FileStep,
+    sftp: SFTPWrapper,
+    options: { signal: AbortSignal },
+  ): Promise<PlaceFacts | undefined> {
+    if (statusOf(error) === undefined) return undefined;
+    return bounded<PlaceFacts>(
+      (done) => gatherFacts(sftp, path, dirname(path), (facts) => done(undefined, facts)),
+      this.bounds(step, options),
+    );
+  }
+
+  /** The SFTP session is started by the first request, and again when the server's end of it has died. */
+  #opened(): Promise<SFTPWrapper> {
+    this.#sftp ??= this.#start();
+    return this.#sftp;
+  }
+
+  async #start(): Promise<SFTPWrapper> {
+    const { client, closed, target } = this.#connection;
+    const forget = () => {
+      this.#sftp = undefined;
+    };
+    try {
+      const sftp = await bounded<SFTPWrapper>((done) => startSftp(client, target.ssh.sftp, done), {
+        ...this.bounds<SFTPWrapper>('start SFTP', { signal: closed }),
+        release: (late) => late.end(),
+      });
+      for (const event of ['end', 'close', 'error']) sftp.on(event, forget);
+      return sftp;
+    } catch (error) {
+      forget();
+      if (error instanceof HostError || !(error instanceof Error)) throw error;
+      throw this.#noSftp(error);
+    }
+  }
+
+  #noSftp(cause: Error): HostError {
+    const { sftp } = this.#connection.target.ssh;
+    return new HostError('ERR_HOST_FILES', {
+      host: this.host,
+      step: sftp === 'subsystem' ? 'start the sftp subsystem' : `execute ${sftp.exec}`,
+      reason: cause.message,
+      retry: 'later',
+      remedy:
+        sftp === 'subsystem'
+          ? 'add "Subsystem sftp internal-sftp" to its sshd_config, or set ssh.sftp of the pool to { exec: /usr/lib/openssh/sftp-server }, wherever the host has it'
+          : `see that ${sftp.exec} is an sftp-server, and that the shell of ${this.account} prints nothing when it starts`,
+      cause,
+    });
+  }
+}
