@@ -78,7 +78,7 @@ function npmCi() {
           'see its output above; npm must be installed and its registry reachable',
         ),
       );
-    const child = spawn('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], {
+    const child = spawn('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'], {
       cwd: repository,
       stdio: ['ignore', 'inherit', 'inherit'],
     });
