@@ -1,0 +1,123 @@
+import type { ErrorCode, Retry } from '../domain/errors.ts';
+import type { LoadedCertificate } from '../domain/observation.ts';
+
+/**
+ * HAProxy's runtime API answers in text made for people (management.txt, sections 9.3 and 9.4). This file
+ * alone knows that text; everything else sees the types below.
+ */
+
+export interface CertificateList {
+  /** The path of the one pending transaction of the process, whoever made it. */
+  readonly pending: string | undefined;
+  readonly paths: readonly string[];
+}
+
+export interface Refusal {
+  readonly code: ErrorCode;
+  readonly retry: Retry;
+  /** HAProxy's own words, on one line. */
+  readonly reason: string;
+  readonly remedy: string | undefined;
+}
+
+/** Every answer of a command ends with an empty line. */
+export function splitAnswers(text: string): readonly string[] {
+  return text
+    .split(/(?<=\n)\n/)
+    .map((answer) => answer.trimEnd())
+    .filter((answer) => answer !== '');
+}
+
+/** `Version:` of `show info`. */
+export function readVersion(answer: string): string | undefined {
+  return /^Version: (\S+)/m.exec(answer)?.[1];
+}
+
+/** The size of one buffer (`tune.bufsize`) as `show pools` tells it. */
+export function readBufferBytes(answer: string): number | undefined {
+  const bytes = /Pool buffer \((\d+) bytes\)/.exec(answer)?.[1];
+  return bytes === undefined ? undefined : Number(bytes);
+}
+
+/** `show ssl cert` without an argument; the pending transaction is marked with a star. */
+export function readCertificateList(answer: string): CertificateList | undefined {
+  if (!answer.startsWith('#')) return undefined;
+  const lines = answer.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+  return {
+    pending: lines.find((line) => line.startsWith('*'))?.slice(1),
+    paths: lines.filter((line) => !line.startsWith('*')),
+  };
+}
+
+/** `show ssl cert PATH`: undefined for a path that HAProxy does not know, or an entry without a certificate. */
+export function readCertificate(answer: string): LoadedCertificate | undefined {
+  const field = (name: string) => new RegExp(`^${name}: (.*)$`, 'm').exec(answer)?.[1];
+  const fingerprint1 = field('SHA1 FingerPrint');
+  const notAfter = field('notAfter');
+  if (fingerprint1 === undefined || notAfter === undefined) return undefined;
+  return {
+    fingerprint1: fingerprint1.toLowerCase(),
+    notAfter: new Date(notAfter),
+    selfSigned: field('Subject') === field('Issuer'),
+  };
+}
+
+/** Worker processes in `show proc` of the master CLI, old ones that still drain connections included. */
+export function readWorkers(answer: string): number {
+  return Array.from(answer.matchAll(/^\d+\s+worker\s/gm)).length;
+}
+
+/** True for the answer of a process in which another thread is at work on certificates: ask again. */
+export function isLocked(answer: string): boolean {
+  return answer.includes('Operations on certificates are currently locked!');
+}
+
+/** What became of `set ssl cert PATH`. `merged`: it went into a transaction that was pending already. */
+export function readSet(answer: string, path: string): 'created' | 'merged' | Refusal {
+  if (answer === `Transaction created for certificate ${path}!`) return 'created';
+  if (/^Transaction updated for certificate /.test(answer)) return 'merged';
+  return readRefusal(answer);
+}
+
+export function readCommit(answer: string): 'committed' | Refusal {
+  return /^Success!$/m.test(answer) ? 'committed' : readRefusal(answer);
+}
+
+export function readAbort(answer: string): 'aborted' | 'nothing pending' | Refusal {
+  if (answer.startsWith('Transaction aborted')) return 'aborted';
+  return answer.includes('No ongoing transaction') ? 'nothing pending' : readRefusal(answer);
+}
+
+export function readRefusal(answer: string): Refusal {
+  const firstLine = answer.split('\n', 1)[0] ?? '';
+  if (answer === '') {
+    return refused('later', 'HAProxy gave no answer', undefined);
+  }
+  if (answer.startsWith('Permission denied')) {
+    const remedy = 'give the stats socket "level admin" in the global section of haproxy.cfg';
+    return { code: 'ERR_HAPROXY_SOCKET', retry: 'never', reason: firstLine, remedy };
+  }
+  if (answer.startsWith('Unknown command')) {
+    return refused('never', 'HAProxy does not know this command', 'run HAProxy 2.2 or newer');
+  }
+  if (answer.startsWith("Can't find the target PID")) {
+    const reason = `the master answers, but it has no worker: ${firstLine}`;
+    return { code: 'ERR_HAPROXY_SOCKET', retry: 'later', reason, remedy: undefined };
+  }
+  if (answer.includes('not referenced by the configuration')) {
+    return refused('never', firstLine, 'name this path in a crt argument of haproxy.cfg and reload HAProxy');
+  }
+  if (isLocked(answer)) {
+    return { code: 'ERR_HAPROXY_BUSY', retry: 'now', reason: oneLine(answer), remedy: undefined };
+  }
+  return refused('later', oneLine(answer), undefined);
+}
+
+function refused(retry: Retry, reason: string, remedy: string | undefined): Refusal {
+  return { code: 'ERR_HAPROXY_REFUSED', retry, reason, remedy };
+}
+
+function oneLine(answer: string): string {
+  const line = answer.replaceAll(/\s*\n\s*/g, ' ');
+  return line.length > 300 ? `${line.slice(0, 300)}...` : line;
+}

@@ -1,0 +1,54 @@
+import type { HostSession } from '../ports/host-session.ts';
+
+/** A way into the host for the undoing: not always the one that the change began with. */
+export interface UndoOptions {
+  readonly session: HostSession;
+  readonly signal: AbortSignal;
+}
+
+/** Resolves to what it did, in words, or to undefined when there was nothing to undo. */
+export type Undo = (options: UndoOptions) => Promise<string | undefined>;
+
+export interface Unwound {
+  readonly undone: readonly string[];
+  readonly failed: readonly string[];
+}
+
+/**
+ * The ways back of the steps taken so far. A way back is registered before its step acts, since the answer to
+ * a step may be lost with the connection: it must find out itself whether there is something to undo.
+ */
+export class Checkpoint {
+  readonly #waysBack: { readonly what: string; readonly undo: Undo }[] = [];
+
+  /** `what` names the thing to be restored, for the message when that fails. */
+  guard(what: string, undo: Undo): void {
+    this.#waysBack.push({ what, undo });
+  }
+
+  get isEmpty(): boolean {
+    return this.#waysBack.length === 0;
+  }
+
+  /** Last in, first out; goes on after a failure, so that as much as possible is restored. Never throws. */
+  async unwind(open: () => Promise<UndoOptions>): Promise<Unwound> {
+    const undone: string[] = [];
+    const failed: string[] = [];
+    for (let way = this.#waysBack.pop(); way !== undefined; way = this.#waysBack.pop()) {
+      try {
+        const done = await way.undo(await open());
+        if (done !== undefined) undone.push(done);
+      } catch (error) {
+        failed.push(`${way.what} (${error instanceof Error ? error.message : String(error)})`);
+      }
+    }
+    return { undone, failed };
+  }
+}
+
+/** Runs tasks side by side and waits for all of them even when one fails, so that nothing acts after an undo. */
+export async function sideBySide(tasks: readonly Promise<unknown>[]): Promise<void> {
+  const outcomes = await Promise.allSettled(tasks);
+  const failure = outcomes.find((outcome) => outcome.status === 'rejected');
+  if (failure !== undefined) throw failure.reason;
+}

@@ -1,0 +1,216 @@
+import { randomBytes } from 'node:crypto';
+import { basename, dirname, join } from 'node:path/posix';
+import { HostError } from '../domain/host-error.ts';
+import type { DeploymentSpec } from '../domain/model.ts';
+import type { LoadedCertificate } from '../domain/observation.ts';
+import { readBundlePem } from '../domain/x509.ts';
+import type { HostSession } from '../ports/host-session.ts';
+import type { EffectOptions } from '../ports/leadership.ts';
+import { sideBySide, type UndoOptions } from './checkpoint.ts';
+import { type HostFile, readHostFile } from './host-file.ts';
+
+export type Ownership = Pick<DeploymentSpec, 'mode' | 'owner' | 'group'>;
+
+/**
+ * What becomes of `.kacme-prev` before a change. `link`: it does not exist, the present file is kept there.
+ * `keep`: one is there that an interrupted change left, and it is what an undo must bring back. `replace`: one
+ * is there, but the present file is the better one to come back to. `none`: there is nothing to come back to.
+ */
+export type PreviousPlan = 'link' | 'keep' | 'replace' | 'none';
+
+/**
+ * Decides `PreviousPlan` so that the last good file is never lost. `stale` is a `.kacme-prev` found lying
+ * there: a change was interrupted after it kept its file there.
+ */
+export function planPrevious(found: {
+  readonly current: Buffer | undefined;
+  readonly stale: Buffer | undefined;
+  readonly wanted: Buffer;
+  readonly loaded: LoadedCertificate | undefined;
+}): PreviousPlan {
+  const { current, stale, wanted, loaded } = found;
+  if (stale === undefined) return current === undefined ? 'none' : 'link';
+  if (current?.equals(stale)) return 'keep';
+  const judged = readBundlePem(stale.toString('utf8'));
+  if (judged.state === 'broken') return current === undefined ? 'none' : 'replace';
+  if (current === undefined || readBundlePem(current.toString('utf8')).state === 'broken') return 'keep';
+  // The interrupted change brought this very file and HAProxy still has what was there before it.
+  const resumed = current.equals(wanted) && loaded?.fingerprint1 === judged.facts.fingerprint1;
+  return resumed ? 'keep' : 'replace';
+}
+
+/**
+ * One file that is replaced beside itself: uploaded under a draft name, then renamed over `path`, so that the
+ * path never holds a part of a file. The names begin with a dot, which HAProxy leaves out when it loads a
+ * whole directory (configuration.txt, `crt`).
+ */
+export class FileReplacement {
+  readonly path: string;
+  readonly #host: string;
+  readonly #ownership: Ownership;
+  readonly #directory: string;
+  readonly #previousPath: string;
+  readonly #draftPath: string;
+  #current: HostFile | undefined;
+  #stale: Buffer | undefined;
+  #leftovers: readonly string[] = [];
+  #plan: PreviousPlan = 'none';
+  #reached: 'looked' | 'prepared' | 'renamed' = 'looked';
+  /** Set when the file's former owner could not be given to the new one; for the log. */
+  ownerLost: string | undefined;
+
+  constructor(host: string, path: string, ownership: Ownership) {
+    this.path = path;
+    this.#host = host;
+    this.#ownership = ownership;
+    this.#directory = dirname(path);
+    this.#previousPath = join(this.#directory, `.${basename(path)}.kacme-prev`);
+    this.#draftPath = this.#newDraftPath();
+  }
+
+  /** Bundles that an undo can bring back into HAProxy's memory: what lies in the file and beside it. */
+  get heldPems(): readonly string[] {
+    return [this.#current?.content, this.#stale]
+      .filter((content) => content !== undefined)
+      .map((content) => content.toString('utf8'));
+  }
+
+  async look(session: HostSession, { signal }: { signal: AbortSignal }): Promise<void> {
+    const [current, stale, names] = await Promise.all([
+      readHostFile(session, this.#host, this.path, { signal }),
+      session.readFile(this.#previousPath, { signal }),
+      session.readDirectory(this.#directory, { signal }),
+    ]);
+    this.#current = current;
+    this.#stale = stale;
+    this.#leftovers = names
+      .filter((name) => this.#isLeftover(name))
+      .map((name) => join(this.#directory, name));
+  }
+
+  /** Sweeps drafts of interrupted changes, keeps the present file aside, and uploads beside it. */
+  async prepare(
+    session: HostSession,
+    wanted: Buffer,
+    loaded: LoadedCertificate | undefined,
+    options: EffectOptions,
+  ): Promise<void> {
+    this.#plan = planPrevious({ current: this.#current?.content, stale: this.#stale, wanted, loaded });
+    this.#reached = 'prepared';
+    options.mandate.assertHeld();
+    await sideBySide([
+      this.#keepPrevious(session, options),
+      this.#upload(session, wanted, options),
+      ...this.#leftovers.map((path) => session.remove(path, options)),
+    ]);
+  }
+
+  /** The moment of change; durable when it resolves. */
+  async activate(session: HostSession, { signal, mandate }: EffectOptions): Promise<void> {
+    mandate.assertHeld();
+    this.#reached = 'renamed';
+    await session.rename(this.#draftPath, this.path, { signal });
+    await session.syncDirectory(this.#directory, { signal });
+  }
+
+  /** When the change is done: nobody goes back to the previous file any more. */
+  async forgetPrevious(session: HostSession, { signal, mandate }: EffectOptions): Promise<void> {
+    if (this.#plan === 'none' && this.#stale === undefined) return;
+    mandate.assertHeld();
+    await session.remove(this.#previousPath, { signal });
+  }
+
+  /**
+   * Brings back what was there. `keepNew` leaves the new file where there was none: HAProxy has its bundle in
+   * memory and cannot be brought back to another.
+   */
+  async undo(
+    { session, signal }: UndoOptions,
+    { keepNew }: { keepNew: boolean },
+  ): Promise<string | undefined> {
+    if (this.#reached === 'looked') return undefined;
+    await session.remove(this.#draftPath, { signal });
+    if (this.#reached === 'prepared') {
+      // A `.kacme-prev` that was found stays: it may be the only good file.
+      if (this.#plan !== 'keep' && this.#stale === undefined)
+        await session.remove(this.#previousPath, { signal });
+      return `what was uploaded beside ${this.path} was removed, the file itself was not touched`;
+    }
+    if (this.#plan === 'none') {
+      if (keepNew) return `${this.path} keeps the new bundle, since there was no file before`;
+      await session.remove(this.path, { signal });
+    } else {
+      await session.rename(this.#previousPath, this.path, { signal });
+      // rename(2) leaves both names when they are the same file: the first rename never happened.
+      await session.remove(this.#previousPath, { signal });
+    }
+    await session.syncDirectory(this.#directory, { signal });
+    return this.#plan === 'none'
+      ? `${this.path} was removed again`
+      : `${this.path} holds its previous content again`;
+  }
+
+  async #keepPrevious(session: HostSession, { signal }: EffectOptions): Promise<void> {
+    const current = this.#current;
+    if (current === undefined || this.#plan === 'keep' || this.#plan === 'none') return;
+    if (this.#plan === 'link') return this.#linkOrCopy(session, current, this.#previousPath, { signal });
+    const draft = this.#newDraftPath();
+    await this.#linkOrCopy(session, current, draft, { signal });
+    await session.rename(draft, this.#previousPath, { signal });
+  }
+
+  /** A file of somebody else may not be linked (`fs.protected_hardlinks` in proc(5)); it is copied then. */
+  async #linkOrCopy(
+    session: HostSession,
+    current: HostFile,
+    to: string,
+    { signal }: { signal: AbortSignal },
+  ): Promise<void> {
+    try {
+      await session.link(this.path, to, { signal });
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      await session.createFile(to, current.content, { signal });
+      await session.setMode(to, current.stat.mode, { signal });
+    }
+  }
+
+  async #upload(session: HostSession, wanted: Buffer, { signal }: EffectOptions): Promise<void> {
+    await session.createFile(this.#draftPath, wanted, { signal });
+    await this.#giveOwner(session, { signal });
+    if (this.#ownership.mode !== 0o600)
+      await session.setMode(this.#draftPath, this.#ownership.mode, { signal });
+  }
+
+  /** The configured owner must be set; the former one is kept where the account may do that. */
+  async #giveOwner(session: HostSession, { signal }: { signal: AbortSignal }): Promise<void> {
+    const { owner, group } = this.#ownership;
+    const former = this.#current?.stat;
+    if (owner === undefined && group === undefined && former === undefined) return;
+    const own = await session.stat(this.#draftPath, { signal });
+    const uid = owner ?? former?.uid ?? own?.uid ?? 0;
+    const gid = group ?? former?.gid ?? own?.gid ?? 0;
+    if (own?.uid === uid && own.gid === gid) return;
+    try {
+      await session.setOwner(this.#draftPath, uid, gid, { signal });
+    } catch (error) {
+      if (owner !== undefined || group !== undefined || !isRefusal(error)) throw error;
+      this.ownerLost = error.message;
+    }
+  }
+
+  #newDraftPath(): string {
+    return join(this.#directory, `.${basename(this.path)}.kacme-${randomBytes(8).toString('hex')}.tmp`);
+  }
+
+  #isLeftover(name: string): boolean {
+    const prefix = `.${basename(this.path)}.kacme-`;
+    return name.startsWith(prefix) && /^[0-9a-f]{16}\.tmp$/.test(name.slice(prefix.length));
+  }
+}
+
+function isRefusal(error: unknown): error is HostError {
+  return (
+    error instanceof HostError && (error.code === 'ERR_HOST_NOT_WRITABLE' || error.code === 'ERR_HOST_FILES')
+  );
+}

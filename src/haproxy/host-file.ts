@@ -1,0 +1,46 @@
+import { createHash } from 'node:crypto';
+import { HostError } from '../domain/host-error.ts';
+import type { FileObservation } from '../domain/observation.ts';
+import { readBundlePem } from '../domain/x509.ts';
+import type { FileStat, HostSession } from '../ports/host-session.ts';
+
+/** A file as it lies on a host. */
+export interface HostFile {
+  readonly stat: FileStat;
+  readonly content: Buffer;
+}
+
+/** undefined when nothing is there. Throws `ERR_HOST_FILES` for a directory and the like. */
+export async function readHostFile(
+  session: HostSession,
+  host: string,
+  path: string,
+  { signal }: { signal: AbortSignal },
+): Promise<HostFile | undefined> {
+  const stat = await session.stat(path, { signal });
+  if (stat === undefined) return undefined;
+  if (stat.type !== 'file') {
+    throw new HostError('ERR_HOST_FILES', {
+      host,
+      step: `read ${path}`,
+      reason: stat.type === 'directory' ? 'it is a directory' : 'it is not a regular file',
+      retry: 'never',
+      remedy: 'remove it: the path of a deployment must be a file or free',
+    });
+  }
+  const content = await session.readFile(path, { signal });
+  return content === undefined ? undefined : { stat, content };
+}
+
+export function observeFile(file: HostFile | undefined): FileObservation {
+  if (file === undefined) return { state: 'absent' };
+  const { mode, uid, gid } = file.stat;
+  return {
+    state: 'present',
+    sha256: createHash('sha256').update(file.content).digest('hex'),
+    mode,
+    uid,
+    gid,
+    content: readBundlePem(file.content.toString('utf8')),
+  };
+}

@@ -1,0 +1,175 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { Logger } from 'pino';
+import type { DeploymentSpec, HostSpec, PoolSpec } from '../domain/model.ts';
+import type { HostObservation } from '../domain/observation.ts';
+import type { Clock } from '../ports/clock.ts';
+import type { HaproxyHost, HaproxyHosts, HostChange, Verification } from '../ports/haproxy-host.ts';
+import type { HostSession, OpenHostSession } from '../ports/host-session.ts';
+import type { EffectOptions } from '../ports/leadership.ts';
+import { applyChange } from './apply.ts';
+import { Mutex } from './mutex.ts';
+import { type HostView, observeHost, runtimeOf } from './observe.ts';
+import { TransactionWatch } from './transaction-watch.ts';
+import { short, verifyHandshakes } from './verify.ts';
+
+export interface HaproxyHostsOptions {
+  readonly openSession: OpenHostSession;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** The hosts of all pools. A host whose configuration changed gets a new object and a new connection. */
+export function createHaproxyHosts(options: HaproxyHostsOptions): HaproxyHosts {
+  const hosts = new Map<string, RemoteHaproxyHost>();
+  /** By the way in, not by pool or socket: the same process may stand in two pools under two names. */
+  const locks = new Map<string, Mutex>();
+  const retired = new Set<Promise<void>>();
+
+  const lockOf = (pool: PoolSpec, host: HostSpec): Mutex => {
+    const key = pool.ssh === undefined ? 'local' : `${host.address} ${host.port}`;
+    const lock = locks.get(key) ?? new Mutex();
+    locks.set(key, lock);
+    return lock;
+  };
+  const retire = (host: RemoteHaproxyHost): void => {
+    const closing = host
+      .disconnect()
+      .catch((err) => options.log.warn({ err }, 'connection of a former host could not be closed'))
+      .finally(() => retired.delete(closing));
+    retired.add(closing);
+  };
+
+  return {
+    host: (pool, host) => {
+      const key = `${pool.name}/${host.name}`;
+      const existing = hosts.get(key);
+      if (existing?.describes(pool, host)) return existing;
+      if (existing !== undefined) retire(existing);
+      const created = new RemoteHaproxyHost(pool, host, lockOf(pool, host), options);
+      hosts.set(key, created);
+      return created;
+    },
+    close: async () => {
+      await Promise.all([...retired, ...Array.from(hosts.values(), (host) => host.disconnect())]);
+    },
+  };
+}
+
+class RemoteHaproxyHost implements HaproxyHost {
+  readonly pool: PoolSpec;
+  readonly host: HostSpec;
+  readonly #label: string;
+  readonly #lock: Mutex;
+  readonly #options: HaproxyHostsOptions;
+  readonly #watch: TransactionWatch;
+  #session: HostSession | undefined;
+
+  constructor(pool: PoolSpec, host: HostSpec, lock: Mutex, options: HaproxyHostsOptions) {
+    this.pool = pool;
+    this.host = host;
+    this.#label = `${pool.name}/${host.name}`;
+    this.#lock = lock;
+    this.#options = options;
+    this.#watch = new TransactionWatch(options.clock);
+  }
+
+  describes(pool: PoolSpec, host: HostSpec): boolean {
+    return (
+      (this.pool === pool && this.host === host) ||
+      (isDeepStrictEqual(this.pool, pool) && isDeepStrictEqual(this.host, host))
+    );
+  }
+
+  observe(
+    deployments: readonly DeploymentSpec[],
+    { signal }: { signal: AbortSignal },
+  ): Promise<HostObservation> {
+    return this.#lock.run(
+      async () => {
+        const view = await this.#view({ signal });
+        const observation = await observeHost(view, deployments, { signal });
+        if (observation.haproxy.state === 'running') {
+          await this.#watch.look(runtimeOf(view), observation.haproxy.pendingTransaction, { signal });
+        }
+        return observation;
+      },
+      { signal },
+    );
+  }
+
+  apply(change: HostChange, options: EffectOptions): Promise<Verification> {
+    return this.#lock.run(() => this.#apply(change, options), options);
+  }
+
+  verify(
+    servername: string,
+    fingerprint256: string,
+    { signal }: { signal: AbortSignal },
+  ): Promise<Verification> {
+    return this.#lock.run(
+      () => verifyHandshakes(this.pool.verify, this.host, servername, fingerprint256, { signal }),
+      { signal },
+    );
+  }
+
+  disconnect(): Promise<void> {
+    return this.#lock.run(async () => {
+      const session = this.#session;
+      this.#session = undefined;
+      await session?.close();
+    });
+  }
+
+  async #apply(change: HostChange, { signal, mandate }: EffectOptions): Promise<Verification> {
+    const { clock, log } = this.#options;
+    const startMs = clock.monotonicMs();
+    const result = (outcome: object) => ({
+      host: this.#label,
+      path: change.deployment.path,
+      fingerprint256: short(change.fingerprint256),
+      durationMs: Math.round(clock.monotonicMs() - startMs),
+      ...outcome,
+    });
+    // A mandate that is lost ends every wait at once.
+    const ended = new AbortController();
+    const end = (event: Event) =>
+      ended.abort(event.target instanceof AbortSignal ? event.target.reason : event);
+    for (const source of [signal, mandate.signal]) {
+      if (source.aborted) ended.abort(source.reason);
+      source.addEventListener('abort', end, { once: true });
+    }
+    try {
+      const verification = await applyChange(
+        change,
+        {
+          view: await this.#view({ signal: ended.signal }),
+          host: this.host,
+          watch: this.#watch,
+          log,
+          reopen: (options) => this.#open(options),
+        },
+        { signal: ended.signal, mandate },
+      );
+      log.info(result({ verification }), 'host changed');
+      return verification;
+    } catch (error) {
+      log.info(result({ err: error }), 'host not changed');
+      throw error;
+    } finally {
+      for (const source of [signal, mandate.signal]) source.removeEventListener('abort', end);
+    }
+  }
+
+  async #view({ signal }: { signal: AbortSignal }): Promise<HostView> {
+    const session = await this.#open({ signal });
+    return { label: this.#label, pool: this.pool, session, clock: this.#options.clock };
+  }
+
+  /** The open session, or a new one when there is none or it is gone. */
+  async #open({ signal }: { signal: AbortSignal }): Promise<HostSession> {
+    if (this.#session === undefined || this.#session.closed.aborted) {
+      this.#session = await this.#options.openSession(this.pool, this.host, { signal });
+    }
+    return this.#session;
+  }
+}

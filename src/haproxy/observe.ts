@@ -1,0 +1,142 @@
+import { KacmeError } from '../domain/errors.ts';
+import { HostError } from '../domain/host-error.ts';
+import type { DeploymentSpec, PoolSpec } from '../domain/model.ts';
+import type { HostObservation, PlaceObservation } from '../domain/observation.ts';
+import type { Clock } from '../ports/clock.ts';
+import type { HostSession } from '../ports/host-session.ts';
+import { observeFile, readHostFile } from './host-file.ts';
+import { RuntimeApi, type RuntimeView } from './runtime-api.ts';
+
+/** One host as the parts of this adapter see it. */
+export interface HostView {
+  /** `pool/host`, for messages. */
+  readonly label: string;
+  readonly pool: PoolSpec;
+  readonly session: HostSession;
+  readonly clock: Clock;
+}
+
+/** The files and HAProxy's memory, read side by side. Changes nothing. */
+export async function observeHost(
+  view: HostView,
+  deployments: readonly DeploymentSpec[],
+  { signal }: { signal: AbortSignal },
+): Promise<HostObservation> {
+  const [running, ...files] = await Promise.all([
+    observeHaproxy(
+      view,
+      deployments.map(({ path }) => path),
+      { signal },
+    ),
+    ...deployments.map((deployment) => observeFiles(view, deployment, { signal })),
+  ]);
+  const loaded = 'view' in running ? running.view.loaded : new Map();
+  return {
+    haproxy:
+      'view' in running
+        ? {
+            state: 'running',
+            version: running.view.version,
+            bufferBytes: running.view.bufferBytes,
+            pendingTransaction: running.view.pending,
+            workers: running.workers,
+          }
+        : { state: 'stopped', reason: running.stopped },
+    places: Object.fromEntries(
+      deployments.map(({ path }, i): [string, PlaceObservation] => {
+        const [file = { state: 'absent' }, ...copies] = files[i] ?? [];
+        return [path, { file, copies, loaded: loaded.get(path) }];
+      }),
+    ),
+  };
+}
+
+function observeFiles(
+  { session, label }: HostView,
+  { file, copies }: DeploymentSpec,
+  { signal }: { signal: AbortSignal },
+) {
+  return Promise.all(
+    [file, ...copies].map(async (path) => observeFile(await readHostFile(session, label, path, { signal }))),
+  );
+}
+
+type Running =
+  | { readonly view: RuntimeView; readonly workers: number | undefined }
+  | { readonly stopped: string };
+
+async function observeHaproxy(
+  host: HostView,
+  paths: readonly string[],
+  { signal }: { signal: AbortSignal },
+): Promise<Running> {
+  const { socket, masterSocket } = host.pool.haproxy;
+  const path = socket ?? masterSocket;
+  if (path === undefined) return { stopped: 'neither haproxy.socket nor haproxy.masterSocket is configured' };
+  const runtime = new TolerantRuntime(host, path, socket === undefined ? 'master' : 'stats');
+  const [view, workers] = await Promise.all([
+    runtime.ask((api) => api.look(paths, { signal })),
+    masterSocket === undefined
+      ? undefined
+      : new TolerantRuntime(host, masterSocket, 'master').ask((api) => api.countWorkers({ signal })),
+  ]);
+  if (view !== undefined) return { view, workers };
+  const alike = host.pool.ssh === undefined ? '' : ', or sshd refuses to forward to it: both look the same';
+  return { stopped: `nothing answers at ${path}: HAProxy is stopped${alike}` };
+}
+
+/**
+ * Only a socket that takes no connection means that HAProxy is stopped. One that takes it and then says
+ * nothing or refuses is a failure.
+ */
+class TolerantRuntime {
+  readonly #api: RuntimeApi;
+  #refused: unknown;
+
+  constructor(host: HostView, path: string, socket: 'stats' | 'master') {
+    this.#api = new RuntimeApi({
+      host: host.label,
+      socket,
+      clock: host.clock,
+      connect: async ({ signal }) => {
+        try {
+          return await host.session.connectSocket(path, { signal });
+        } catch (error) {
+          if (error instanceof KacmeError && error.code === 'ERR_HAPROXY_SOCKET') this.#refused = error;
+          throw error;
+        }
+      },
+    });
+  }
+
+  /** undefined when the socket takes no connection. */
+  async ask<T>(question: (api: RuntimeApi) => Promise<T>): Promise<T | undefined> {
+    try {
+      return await question(this.#api);
+    } catch (error) {
+      if (error === this.#refused) return undefined;
+      throw error;
+    }
+  }
+}
+
+/** The runtime API of a host that should be running. Throws `ERR_HAPROXY_SOCKET` when no socket is configured. */
+export function runtimeOf({ pool, label, session, clock }: HostView): RuntimeApi {
+  const { socket, masterSocket } = pool.haproxy;
+  const path = socket ?? masterSocket;
+  if (path === undefined) {
+    throw new HostError('ERR_HAPROXY_SOCKET', {
+      host: label,
+      step: 'connect to HAProxy',
+      reason: 'neither haproxy.socket nor haproxy.masterSocket is configured',
+      retry: 'never',
+      remedy: `set pools.${pool.name}.haproxy.socket`,
+    });
+  }
+  return new RuntimeApi({
+    host: label,
+    socket: socket === undefined ? 'master' : 'stats',
+    connect: ({ signal }) => session.connectSocket(path, { signal }),
+    clock,
+  });
+}

@@ -1,0 +1,245 @@
+import type { Duplex } from 'node:stream';
+import { KacmeError } from '../domain/errors.ts';
+import { HostError } from '../domain/host-error.ts';
+import type { LoadedCertificate } from '../domain/observation.ts';
+import type { Clock } from '../ports/clock.ts';
+import {
+  isLocked,
+  type Refusal,
+  readAbort,
+  readBufferBytes,
+  readCertificate,
+  readCertificateList,
+  readCommit,
+  readRefusal,
+  readSet,
+  readVersion,
+  readWorkers,
+  splitAnswers,
+} from './answers.ts';
+import { exchange } from './exchange.ts';
+
+/** A commit over thousands of binds takes seconds; a process that says nothing for longer is stuck. */
+const ANSWER_WITHIN_MS = 10_000;
+const LOCKED_ATTEMPTS = 40;
+const LOCKED_PAUSE_MS = 50;
+/** Commands asked in one connection: the line must stay far below a buffer. */
+const COMMANDS_PER_LINE = 20;
+/** What would end an argument or a command, or start a payload, on HAProxy's command line; `*` marks pending. */
+const UNSPEAKABLE = /[\s;\\'"<>#]|^\*|^$/;
+
+export interface RuntimeApiOptions {
+  /** `pool/host`, for messages. */
+  readonly host: string;
+  /** The master CLI passes commands on to the worker and keeps the connection open until told to quit. */
+  readonly socket: 'stats' | 'master';
+  readonly connect: (options: { signal: AbortSignal }) => Promise<Duplex>;
+  readonly clock: Clock;
+}
+
+/** What one round trip tells about a process. */
+export interface RuntimeView {
+  readonly version: string;
+  /** `tune.bufsize`: a command with its payload must be smaller. */
+  readonly bufferBytes: number;
+  readonly pending: string | undefined;
+  /** By path; undefined for one that HAProxy does not know. */
+  readonly loaded: ReadonlyMap<string, LoadedCertificate | undefined>;
+}
+
+/**
+ * HAProxy's runtime API (management.txt section 9.3), one connection per call: its sockets serve ten at a
+ * time. Throws `ERR_HAPROXY_*`. There is ONE certificate transaction per process, so callers must not
+ * interleave `setCertificate` to `commit` of one process (the per-host lock).
+ */
+export class RuntimeApi {
+  readonly #host: string;
+  readonly #master: boolean;
+  readonly #connect: RuntimeApiOptions['connect'];
+  readonly #clock: Clock;
+
+  constructor({ host, socket, connect, clock }: RuntimeApiOptions) {
+    this.#host = host;
+    this.#master = socket === 'master';
+    this.#connect = connect;
+    this.#clock = clock;
+  }
+
+  /** Version, buffer size, pending transaction and what is loaded under `paths`. */
+  async look(paths: readonly string[], { signal }: { signal: AbortSignal }): Promise<RuntimeView> {
+    const step = 'look at HAProxy';
+    const shows = paths.map((path) => `show ssl cert ${this.#argument(path, step)}`);
+    const answers = await this.#askAll(step, ['show info', 'show pools', 'show ssl cert', ...shows], {
+      signal,
+    });
+    const [info = '', pools = '', list = '', ...certificates] = answers;
+    const certificateList = readCertificateList(list);
+    return {
+      version: this.#expect(`${step}: show info`, info, readVersion(info)),
+      bufferBytes: this.#expect(`${step}: show pools`, pools, readBufferBytes(pools)),
+      pending: this.#expect(`${step}: show ssl cert`, list, certificateList).pending,
+      loaded: new Map(paths.map((path, i) => [path, readCertificate(certificates[i] ?? '')])),
+    };
+  }
+
+  /** undefined when HAProxy does not know the path. */
+  async showCertificate(
+    path: string,
+    { signal }: { signal: AbortSignal },
+  ): Promise<LoadedCertificate | undefined> {
+    const step = `show certificate ${path}`;
+    return readCertificate(await this.#ask(step, `show ssl cert ${this.#argument(path, step)}`, { signal }));
+  }
+
+  /** The certificate of the pending transaction, undefined when there is none for this path. */
+  async showPending(
+    path: string,
+    { signal }: { signal: AbortSignal },
+  ): Promise<LoadedCertificate | undefined> {
+    const step = `show the pending transaction of ${path}`;
+    return readCertificate(await this.#ask(step, `show ssl cert *${this.#argument(path, step)}`, { signal }));
+  }
+
+  /**
+   * Opens a transaction with `pem` (blank lines are left out: one would end the payload). Never sends what
+   * does not fit `bufferBytes`: HAProxy 2.6 may crash on it. Throws `ERR_HAPROXY_PAYLOAD_TOO_LARGE`, or
+   * `ERR_HAPROXY_BUSY` when it met another transaction; that one holds `pem` now and should be aborted.
+   */
+  async setCertificate(
+    path: string,
+    pem: string,
+    { bufferBytes, signal }: { bufferBytes: number; signal: AbortSignal },
+  ): Promise<void> {
+    const step = `set certificate ${path}`;
+    const command = this.#setCommand(path, pem);
+    this.#assertFits(step, command, bufferBytes);
+    const outcome = readSet(await this.#ask(step, command, { signal }), path);
+    if (outcome === 'created') return;
+    if (outcome !== 'merged') throw this.#refusal(step, outcome);
+    throw new HostError('ERR_HAPROXY_BUSY', {
+      host: this.#host,
+      step,
+      reason: 'another client opened a certificate transaction at the same moment',
+      retry: 'later',
+      remedy: 'let only kacme change certificates of this HAProxy',
+    });
+  }
+
+  /** Throws `ERR_HAPROXY_PAYLOAD_TOO_LARGE` for a bundle that `setCertificate` would not send. */
+  assertCertificateFits(path: string, pem: string, bufferBytes: number): void {
+    this.#assertFits(`set certificate ${path}`, this.#setCommand(path, pem), bufferBytes);
+  }
+
+  /** Commits the transaction and reads back what HAProxy has under `path` after it. */
+  async commit(path: string, { signal }: { signal: AbortSignal }): Promise<LoadedCertificate | undefined> {
+    const step = `commit certificate ${path}`;
+    const argument = this.#argument(path, step);
+    // One line and one answer: asked apart, a commit that was read wrongly would be sent again.
+    const answer = await this.#ask(step, `commit ssl cert ${argument};show ssl cert ${argument}`, { signal });
+    const outcome = readCommit(answer);
+    if (outcome !== 'committed') throw this.#refusal(step, outcome);
+    return readCertificate(answer);
+  }
+
+  /** Resolves to false when nothing was pending. */
+  async abort(path: string, { signal }: { signal: AbortSignal }): Promise<boolean> {
+    const step = `abort the transaction of ${path}`;
+    const outcome = readAbort(
+      await this.#ask(step, `abort ssl cert ${this.#argument(path, step)}`, { signal }),
+    );
+    if (typeof outcome !== 'string') throw this.#refusal(step, outcome);
+    return outcome === 'aborted';
+  }
+
+  /** Worker processes, those that only drain old connections included. Master CLI only. */
+  async countWorkers({ signal }: { signal: AbortSignal }): Promise<number> {
+    const step = 'count HAProxy workers';
+    const answer = await this.#send(step, 'show proc\nquit\n', { signal });
+    return this.#expect(step, answer, readWorkers(answer) || undefined);
+  }
+
+  #setCommand(path: string, pem: string): string {
+    const lines = pem.split(/\r?\n/).filter((line) => line.trim() !== '');
+    return `set ssl cert ${this.#argument(path, `set certificate ${path}`)} <<\n${lines.join('\n')}\n`;
+  }
+
+  #assertFits(step: string, command: string, bufferBytes: number): void {
+    const bytes = Buffer.byteLength(this.#framed(command));
+    if (bytes < bufferBytes) return;
+    throw new HostError('ERR_HAPROXY_PAYLOAD_TOO_LARGE', {
+      host: this.#host,
+      step,
+      reason: `the command with its bundle has ${bytes} bytes, HAProxy's buffer ${bufferBytes}: nothing was sent`,
+      retry: 'never',
+      remedy: `set "tune.bufsize ${Math.ceil((bytes + 1) / 16_384) * 16_384}" in the global section of haproxy.cfg and restart HAProxy`,
+    });
+  }
+
+  async #ask(step: string, command: string, { signal }: { signal: AbortSignal }): Promise<string> {
+    for (let attempt = 1; ; attempt += 1) {
+      const answer = (await this.#send(step, this.#framed(command), { signal })).trimEnd();
+      if (answer === '') throw this.#refusal(step, readRefusal(answer));
+      if (!isLocked(answer) || attempt === LOCKED_ATTEMPTS) return answer;
+      await this.#clock.sleep(LOCKED_PAUSE_MS, { signal });
+    }
+  }
+
+  /** As few connections as possible; one for each command where answers cannot be told apart or are locked. */
+  async #askAll(
+    step: string,
+    commands: readonly string[],
+    { signal }: { signal: AbortSignal },
+  ): Promise<readonly string[]> {
+    const answers: string[] = [];
+    for (let i = 0; i < commands.length; i += COMMANDS_PER_LINE) {
+      const batch = commands.slice(i, i + COMMANDS_PER_LINE);
+      const together = splitAnswers(await this.#send(step, this.#framed(batch.join(';')), { signal }));
+      if (together.length === batch.length && !together.some(isLocked)) answers.push(...together);
+      else for (const command of batch) answers.push(await this.#ask(step, command, { signal }));
+    }
+    return answers;
+  }
+
+  /** `@1` alone addresses the worker for the whole connection, a prefix only one command. */
+  #framed(command: string): string {
+    const ended = `${command}\n`;
+    if (!this.#master) return ended;
+    return command.includes('<<') ? `@1 ${ended}quit\n` : `@1;${ended}quit\n`;
+  }
+
+  async #send(step: string, request: string, { signal }: { signal: AbortSignal }): Promise<string> {
+    const stream = await this.#connect({ signal });
+    try {
+      return await exchange(stream, request, { timeoutMs: ANSWER_WITHIN_MS, signal });
+    } catch (error) {
+      if (signal.aborted || error instanceof KacmeError) throw error;
+      throw new HostError('ERR_HAPROXY_SOCKET', {
+        host: this.#host,
+        step,
+        reason: error instanceof Error ? error.message : String(error),
+        retry: 'later',
+        cause: error,
+      });
+    }
+  }
+
+  #argument(path: string, step: string): string {
+    if (!UNSPEAKABLE.test(path)) return path;
+    throw new HostError('ERR_HAPROXY_REFUSED', {
+      host: this.#host,
+      step,
+      reason: `${JSON.stringify(path)} cannot be named on HAProxy's command line`,
+      retry: 'never',
+      remedy: 'rename the file: no spaces, quotes, backslashes, semicolons or angle brackets in its path',
+    });
+  }
+
+  #expect<T>(step: string, answer: string, value: T | undefined): T {
+    if (value === undefined) throw this.#refusal(step, readRefusal(answer));
+    return value;
+  }
+
+  #refusal(step: string, { code, ...details }: Refusal): HostError {
+    return new HostError(code, { host: this.#host, step, ...details });
+  }
+}

@@ -1,0 +1,130 @@
+import { isIP, isIPv6 } from 'node:net';
+import { connect, type TLSSocket } from 'node:tls';
+import type { HostSpec, VerifySpec } from '../domain/model.ts';
+import type { Verification } from '../ports/haproxy-host.ts';
+
+interface Target {
+  readonly address: string;
+  readonly port: number;
+  /** As an operator would write it. */
+  readonly label: string;
+}
+
+type Presented = { readonly fingerprint256: string } | { readonly failure: string };
+
+/**
+ * Full TLS handshakes, side by side, with every `connect` entry: each must present the leaf
+ * `fingerprint256`. Several per entry, since an old worker that still listens takes only some of the
+ * connections. The chain is not judged here: a self-signed bundle is verified likewise. Throws only
+ * `signal.reason`.
+ */
+export async function verifyHandshakes(
+  verify: VerifySpec,
+  host: HostSpec,
+  servername: string,
+  fingerprint256: string,
+  { signal }: { signal: AbortSignal },
+): Promise<Verification> {
+  if (verify.connect.length === 0 || verify.handshakes === 0) {
+    return { state: 'unverified', reason: 'the pool names no address to connect to (verify.connect)' };
+  }
+  const targets = verify.connect.map((template) => verificationTarget(template, host));
+  const options = { servername, timeoutMs: verify.timeoutMs, signal };
+  const results = await Promise.all(
+    targets.map(async (target) => ({
+      target,
+      presented: await Promise.all(
+        Array.from({ length: verify.handshakes }, () => handshake(target, options)),
+      ),
+    })),
+  );
+  const failures = results
+    .map(({ target, presented }) => describeFailure(target, presented, fingerprint256))
+    .filter((reason) => reason !== undefined);
+  if (failures.length > 0) return { state: 'failed', reason: failures.join('; ') };
+  return { state: 'verified', handshakes: targets.length * verify.handshakes };
+}
+
+/** Puts the host's address into `{host}`; IPv6 gets its brackets whether the template has them or not. */
+export function verificationTarget(template: string, host: HostSpec): Target {
+  const address = isIPv6(host.address) ? `[${host.address}]` : host.address;
+  const label = template.replace(/\[\{host\}\]|\{host\}/, () => address);
+  const separator = label.lastIndexOf(':');
+  return {
+    address: label.slice(0, separator).replace(/^\[(.*)\]$/, '$1'),
+    port: Number(label.slice(separator + 1)),
+    label,
+  };
+}
+
+async function handshake(
+  { address, port }: Target,
+  { servername, timeoutMs, signal }: { servername: string; timeoutMs: number; signal: AbortSignal },
+): Promise<Presented> {
+  // RFC 6066 section 3: an address is not permitted as SNI.
+  const sni = isIP(servername) === 0 ? { servername } : {};
+  const socket = connect({ host: address, port, ...sni, rejectUnauthorized: false });
+  try {
+    await secured(socket, { timeoutMs, signal });
+    const fingerprint = socket.getPeerX509Certificate()?.fingerprint256;
+    if (fingerprint === undefined) return { failure: 'no certificate was presented' };
+    return { fingerprint256: fingerprint.replaceAll(':', '').toLowerCase() };
+  } catch (error) {
+    signal.throwIfAborted();
+    return { failure: error instanceof Error ? error.message : String(error) };
+  } finally {
+    socket.destroySoon();
+  }
+}
+
+async function secured(
+  socket: TLSSocket,
+  { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
+): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  let onAbort: (() => void) | undefined;
+  try {
+    await new Promise<void>((resolve, reject) => {
+      const giveUp = (reason: unknown) => {
+        socket.destroy();
+        reject(reason);
+      };
+      // Stays: a reset after the handshake is of no interest, and must not end the process.
+      socket.on('error', reject);
+      onAbort = () => giveUp(signal.reason);
+      if (signal.aborted) return onAbort();
+      signal.addEventListener('abort', onAbort, { once: true });
+      timer = setTimeout(() => giveUp(new Error(`no handshake within ${timeoutMs} ms`)), timeoutMs);
+      socket.once('secureConnect', resolve);
+      socket.once('close', () => reject(new Error('the connection closed during the handshake')));
+    });
+  } finally {
+    clearTimeout(timer);
+    if (onAbort !== undefined) signal.removeEventListener('abort', onAbort);
+  }
+}
+
+function describeFailure(
+  { label }: Target,
+  presented: readonly Presented[],
+  expected: string,
+): string | undefined {
+  const others = presented.flatMap((one) =>
+    'fingerprint256' in one && one.fingerprint256 !== expected ? [one.fingerprint256] : [],
+  );
+  const failures = presented.flatMap((one) => ('failure' in one ? [one.failure] : []));
+  const total = presented.length;
+  const handshakes = total === 1 ? 'handshake' : 'handshakes';
+  if (failures.length > 0) {
+    return `${failures.length} of ${total} ${handshakes} with ${label} failed: ${[...new Set(failures)].join(', ')}`;
+  }
+  if (others.length === 0) return undefined;
+  const hint = others.length < total ? ': an old worker may still be listening' : '';
+  const seen = [...new Set(others)].map(short).join(', ');
+  return `${others.length} of ${total} ${handshakes} with ${label} presented SHA-256 ${seen}, expected ${short(expected)}${hint}`;
+}
+
+/** Enough of a fingerprint for people to compare. */
+export function short(fingerprint: string): string {
+  return `${fingerprint.slice(0, 12)}...`;
+}

@@ -1,0 +1,38 @@
+import { expect, test } from 'vitest';
+import { Checkpoint, sideBySide, type UndoOptions } from '../../../src/haproxy/checkpoint.ts';
+
+// The ways back of these tests do not use what they are given.
+const open = async (): Promise<UndoOptions> => Object.create(null);
+
+test('the last step is undone first, and a failure does not keep the others from being undone', async () => {
+  const checkpoint = new Checkpoint();
+  const order: string[] = [];
+  for (const step of ['one', 'two', 'three']) {
+    checkpoint.guard(step, async () => {
+      order.push(step);
+      if (step === 'two') throw new Error('no way');
+      return step === 'three' ? undefined : `${step} undone`;
+    });
+  }
+  expect(await checkpoint.unwind(open)).toEqual({ undone: ['one undone'], failed: ['two (no way)'] });
+  expect(order).toEqual(['three', 'two', 'one']);
+});
+
+test('a host that cannot be reached again leaves every step undone, each named', async () => {
+  const checkpoint = new Checkpoint();
+  checkpoint.guard('file', async () => 'never');
+  checkpoint.guard('memory', async () => 'never');
+  const unwound = await checkpoint.unwind(async () => {
+    throw new Error('host is down');
+  });
+  expect(unwound).toEqual({ undone: [], failed: ['memory (host is down)', 'file (host is down)'] });
+});
+
+test('side by side waits for the slow one before it reports the failure of the fast one', async () => {
+  let slowEnded = false;
+  const slow = new Promise<void>((resolve) => setImmediate(resolve)).then(() => {
+    slowEnded = true;
+  });
+  await expect(sideBySide([Promise.reject(new Error('fast')), slow])).rejects.toThrow('fast');
+  expect(slowEnded).toBe(true);
+});
