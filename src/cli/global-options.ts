@@ -9,8 +9,8 @@ export function addGlobalOptions(program: Command): Command {
   return program
     .addOption(
       new Option(
-        '-c, --config <file>',
-        `configuration file; repeat it to overlay more (default: ${DEFAULT_CONFIG_PATH})`,
+        '--config <file>',
+        `configuration file; repeat it to overlay more files (default: ${DEFAULT_CONFIG_PATH})`,
       ).argParser((path: string, earlier: readonly string[] | undefined) => [...(earlier ?? []), path]),
     )
     .addOption(

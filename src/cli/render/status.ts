@@ -35,20 +35,27 @@ export function renderStatus(status: Status, now: Date, view: View): string {
   const role = ROLES[status.role];
   return [
     `kacme ${paint(role.text, role.tone, view)} (${renderMoment(status.at)})\n`,
-    renderTable(
-      ['CERTIFICATE', 'STATE', 'ISSUER', 'EXPIRES', 'RENEW AT', 'NEXT'],
-      status.certificates.map((certificate) => certificateRow(certificate, now)),
-      view,
-    ),
-    renderTable(
-      ['POOL', 'HOST', 'CERTIFICATE', 'STATE', 'REASON'],
-      status.hosts.flatMap((host) => host.places.map((place) => placeRow(host, place))),
-      view,
-    ),
+    certificateTable(status, now, view),
+    placeTable(status, view),
     renderFailures(failuresOf(status, now), view),
   ]
     .filter((part) => part !== '')
     .join('\n');
+}
+
+function certificateTable({ certificates }: Status, now: Date, view: View): string {
+  if (certificates.length === 0) return 'no certificates are configured\n';
+  return renderTable(
+    ['CERTIFICATE', 'STATE', 'ISSUER', 'EXPIRES', 'RENEW AT', 'NEXT'],
+    certificates.map((certificate) => certificateRow(certificate, now)),
+    view,
+  );
+}
+
+function placeTable({ hosts }: Status, view: View): string {
+  const rows = hosts.flatMap((host) => host.places.map((place) => placeRow(host, place)));
+  if (rows.length === 0) return 'no deployments are configured\n';
+  return renderTable(['POOL', 'HOST', 'CERTIFICATE', 'STATE', 'REASON'], rows, view);
 }
 
 /** False when something failed or is not as it should be, so that a script can ask by exit status. */

@@ -77,9 +77,11 @@ function nextAfterCommand({ retry }: ErrorReport): string {
 
 function describeOutcome({ certificates, places }: Summary): string {
   const changed = certificates.filter(({ action }) => action === 'issued' || action === 'created').length;
+  const planned = certificates.filter(({ action }) => action === 'planned').length;
   const inSync = places.filter((place) => place.inSync).length;
   const parts = [
     ...(certificates.length === 0 ? [] : [`${changed} of ${count(certificates.length, 'certificate')} new`]),
+    ...(planned === 0 ? [] : [`${planned} would be issued`]),
     ...(places.length === 0 ? [] : [`${inSync} of ${count(places.length, 'place')} in sync`]),
   ];
   return parts.length === 0 ? 'nothing to do' : parts.join(', ');

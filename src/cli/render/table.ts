@@ -7,10 +7,11 @@ export interface Cell {
 
 const GAP = '  ';
 const NARROWEST = 6;
+const NARROWEST_LAST = 20;
 
 /**
- * Aligned columns under headings, a newline after each row. On a terminal the widest columns are cut until a
- * row fits; otherwise every text is whole.
+ * Aligned columns under headings, a newline after each row. On a terminal texts are cut until a row fits; otherwise
+ * every text is whole.
  */
 export function renderTable(
   headings: readonly string[],
@@ -42,14 +43,16 @@ function renderRow(cells: readonly Cell[], widths: readonly number[], view: View
   return `${texts.join(GAP)}\n`;
 }
 
+/** The last column, which explains the others, gives way first; then whichever is widest. */
 function narrow(natural: readonly number[], columns: number): readonly number[] {
   const widths = [...natural];
+  const last = widths.length - 1;
   let surplus = widths.reduce((sum, width) => sum + width + GAP.length, -GAP.length) - columns;
   while (surplus > 0) {
-    const widest = widths.indexOf(Math.max(...widths));
-    const width = widths[widest] ?? 0;
+    const column = (widths[last] ?? 0) > NARROWEST_LAST ? last : widths.indexOf(Math.max(...widths));
+    const width = widths[column] ?? 0;
     if (width <= NARROWEST) break;
-    widths[widest] = width - 1;
+    widths[column] = width - 1;
     surplus -= 1;
   }
   return widths;

@@ -18,7 +18,7 @@ export function renderRelative(date: string | undefined, now: Date): string {
   return distanceMs >= 0 ? `in ${renderDuration(distanceMs)}` : `${renderDuration(distanceMs)} ago`;
 }
 
-/** `2026-03-01 12:00 UTC`: to the minute, never in the reader's zone; `-` for no date. */
+/** `2026-03-01 12:00Z`: to the minute, in UTC, never in the reader's zone; `-` for no date. */
 export function renderMoment(date: string | undefined): string {
-  return date === undefined ? '-' : `${new Date(date).toISOString().slice(0, 16).replace('T', ' ')} UTC`;
+  return date === undefined ? '-' : `${new Date(date).toISOString().slice(0, 16).replace('T', ' ')}Z`;
 }

@@ -1,0 +1,65 @@
+import type { Command } from 'commander';
+import type { Summary } from '../domain/status.ts';
+import type { CommandOptions, KacmeService } from '../ports/service.ts';
+import type { CliContext, ExitStatus } from './context.ts';
+import { globalOptions } from './global-options.ts';
+import { writeJson } from './output.ts';
+import { oneLine, paint, viewOf } from './render/style.ts';
+import { renderSummary } from './render/summary.ts';
+
+/** Sets the exit status of the process; 0 when it is never called. */
+export type EndWith = (status: ExitStatus) => void;
+
+/** Asks the service that `command`'s options lead to; progress goes to stderr, one line each. */
+export async function askService<T>(
+  context: CliContext,
+  command: Command,
+  ask: (service: KacmeService, options: CommandOptions) => Promise<T>,
+): Promise<T> {
+  const { signal, stderr } = context;
+  const view = viewOf(stderr, context.env);
+  const handle = await context.connect(globalOptions(command), { signal });
+  try {
+    return await ask(handle.service, {
+      signal,
+      onProgress: ({ message }) => {
+        stderr.write(`${paint(oneLine(message), 'faint', view)}\n`);
+      },
+    });
+  } finally {
+    await handle.close();
+  }
+}
+
+const STATUS_OF_OUTCOME: Readonly<Record<Summary['outcome'], ExitStatus>> = { done: 0, failed: 1, partly: 3 };
+
+/** Prints what a command did, and turns its outcome into the exit status. */
+export function reportSummary(
+  { stdout, env }: CliContext,
+  summary: Summary,
+  { json }: { json: boolean },
+  endWith: EndWith,
+): void {
+  if (json) writeJson(stdout, summary);
+  else stdout.write(renderSummary(summary, viewOf(stdout, env)));
+  endWith(STATUS_OF_OUTCOME[summary.outcome]);
+}
+
+/** The end of every command's help: what scripts rely on. */
+export function helpEnd(examples: readonly string[], statuses: readonly string[]): string {
+  return [
+    '',
+    'Examples:',
+    ...examples.map((example) => `  ${example}`),
+    '',
+    'Exit status:',
+    ...statuses.map((status) => `  ${status}`),
+  ].join('\n');
+}
+
+export const CHANGE_STATUSES: readonly string[] = [
+  '0  done, or nothing to do',
+  '1  failed',
+  '2  wrong usage or configuration',
+  '3  partly done: some hosts are not in sync',
+];
