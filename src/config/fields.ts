@@ -53,10 +53,13 @@ export function parsed<Value>(
   });
 }
 
-export function oneOf<const Values extends readonly [string, ...string[]]>(values: Values) {
+/** `list` is what a list of values is answered with. */
+export function oneOf<const Values extends readonly [string, ...string[]]>(values: Values, list?: string) {
   return z.enum(values, {
-    error: ({ input }) =>
-      `expected one of ${values.join(', ')}${typeof input === 'string' ? didYouMean(input, values) : ''}`,
+    error: ({ input }) => {
+      if (list !== undefined && Array.isArray(input)) return list;
+      return `expected one of ${values.join(', ')}${typeof input === 'string' ? didYouMean(input, values) : ''}`;
+    },
   });
 }
 
@@ -156,3 +159,21 @@ export const listen = (example: string) =>
       ? { problem: `expected a port too, such as "${example}"` }
       : { value: { host, port } };
   });
+
+/** A secret is never written into the configuration, only where it is. */
+export const SecretReference = section(
+  {
+    file: absolutePath('/etc/kacme/secret').optional().describe('A file that only kacme can read.'),
+    env: text('the name of an environment variable', /^[A-Za-z_]\w*$/)
+      .optional()
+      .describe('An environment variable.'),
+  },
+  { expected: 'a reference, { file: PATH } or { env: NAME }: a secret itself never stands in this file' },
+)
+  .transform(({ file, env }, context) => {
+    if (file !== undefined && env === undefined) return { file };
+    if (env !== undefined && file === undefined) return { env };
+    context.issues.push({ code: 'custom', input: undefined, message: 'expected either file or env' });
+    return z.NEVER;
+  })
+  .meta({ minProperties: 1, maxProperties: 1 });

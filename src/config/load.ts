@@ -92,11 +92,7 @@ function placed(root: MapNode, mistakes: readonly Mistake[]): { mistake: Mistake
 
 /** Behind a syntax error the parser reads on as well as it can, so that what it finds may not be there. */
 function isGuess(at: Position, sources: readonly Source[]): boolean {
-  return sources.some(
-    ({ brokenFrom: broken }) =>
-      broken?.file === at.file &&
-      (at.line > broken.line || (at.line === broken.line && at.column >= broken.column)),
-  );
+  return sources.some(({ brokenFrom }) => brokenFrom?.file === at.file && at.line >= brokenFrom.line);
 }
 
 function unreadable(failures: readonly { file: string; cause: unknown }[]): KacmeError {

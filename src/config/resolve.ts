@@ -48,7 +48,7 @@ function resolvePool(pool: PoolOutput, name: string): PoolSpec {
 }
 
 function hostsOf({ hosts }: PoolOutput, defaultPort: number): readonly HostSpec[] {
-  if (hosts === undefined) return [{ name: 'localhost', address: '127.0.0.1', port: defaultPort }];
+  if (hosts === undefined) return [{ name: '127.0.0.1', address: '127.0.0.1', port: defaultPort }];
   return hosts.map(({ host, port }: Endpoint) => ({ name: host, address: host, port: port ?? defaultPort }));
 }
 

@@ -5,7 +5,7 @@ import type { ConfigNode, MapEntry, MapNode, Mistake, Position } from './tree.ts
 export interface Source {
   readonly root: MapNode;
   readonly mistakes: readonly Mistake[];
-  /** From here on the parser had to guess, so that nothing it says can be relied on. */
+  /** From this line on the parser had to guess, so that nothing it says can be relied on. */
   readonly brokenFrom: Position | undefined;
 }
 
@@ -21,11 +21,11 @@ export function parseSource(file: string, text: string): Source {
     message: explain(code, message),
     at: reader.position(pos[0]),
   }));
-  const first = document.errors[0];
+  const guessed = [...(root === undefined ? [0] : []), ...document.errors.map(({ pos }) => pos[0])];
   return {
-    root,
+    root: root ?? { kind: 'map', at: reader.position(0), entries: new Map() },
     mistakes: [...syntax, ...reader.mistakes],
-    brokenFrom: first && reader.position(Math.min(...document.errors.map(({ pos }) => pos[0]))),
+    brokenFrom: guessed.length > 0 ? reader.position(Math.min(...guessed)) : undefined,
   };
 }
 
@@ -34,8 +34,8 @@ class SourceReader {
   readonly #file: string;
   readonly #lines: LineCounter;
   readonly #document: Document.Parsed;
-  /** Aliases that are being followed: one of them inside its own anchor would never end. */
-  readonly #following = new Set<string>();
+  /** Nodes that are being read: an alias inside its own anchor would never end. */
+  readonly #reading = new Set<unknown>();
 
   constructor(file: string, lines: LineCounter, document: Document.Parsed) {
     this.#file = file;
@@ -49,61 +49,68 @@ class SourceReader {
     return { file: this.#file, line: Math.max(line, 1), column: Math.max(col, 1) };
   }
 
-  root(): MapNode {
+  /** Undefined when the file holds something else than a map. */
+  root(): MapNode | undefined {
     const start = this.position(0);
-    const empty: MapNode = { kind: 'map', at: start, entries: new Map() };
     const contents: unknown = this.#document.contents;
-    if (contents === null || (isScalar(contents) && contents.value === null)) return empty;
+    if (contents === null || (isScalar(contents) && contents.value === null)) {
+      return { kind: 'map', at: start, entries: new Map() };
+    }
     const node = this.#read(contents, [], start);
     if (node.kind === 'map') return { ...node, at: start };
     this.#report([], node.at, 'expected a map of keys such as issuers, certificates, pools');
-    return empty;
+    return undefined;
   }
 
   #read(node: unknown, path: ConfigPath, around: Position): ConfigNode {
     if (isAlias(node)) return this.#follow(node, path, around);
-    const at = startOf(node) === undefined ? around : this.position(startOf(node) ?? 0);
+    const at = this.#positionOf(node) ?? around;
+    if (isScalar(node)) return { kind: 'scalar', at, value: node.value };
+    this.#reading.add(node);
+    const read = this.#readCollection(node, path, at);
+    this.#reading.delete(node);
+    return read;
+  }
+
+  #readCollection(node: unknown, path: ConfigPath, at: Position): ConfigNode {
     if (isSeq(node)) {
       const items = node.items.map((item, index) => this.#read(item, [...path, index], at));
       return { kind: 'list', at, items };
     }
-    if (isScalar(node)) return { kind: 'scalar', at, value: node.value };
+    // A pair such as `{ key }` has no value at all.
     if (!isMap(node)) return { kind: 'scalar', at, value: null };
     const entries = new Map<string, MapEntry>();
     for (const { key, value } of node.items) {
-      const keyAt = startOf(key) === undefined ? at : this.position(startOf(key) ?? 0);
+      const keyAt = this.#positionOf(key) ?? at;
       const name = keyText(key);
-      if (name === undefined) {
-        this.#report(
-          path,
-          keyAt,
-          'YAML reads brackets and braces here as a list or a map: put the text in quotes',
-        );
-        continue;
-      }
-      const earlier = entries.get(name);
-      if (earlier) this.#report([...path, name], keyAt, `given twice, first in line ${earlier.keyAt.line}`);
+      const earlier = name === undefined ? undefined : entries.get(name);
+      if (name === undefined) this.#report(path, keyAt, QUOTE);
+      else if (earlier)
+        this.#report([...path, name], keyAt, `given twice, first in line ${earlier.keyAt.line}`);
       else entries.set(name, { keyAt, node: this.#read(value, [...path, name], keyAt) });
     }
     return { kind: 'map', at, entries };
   }
 
   #follow(alias: Alias, path: ConfigPath, around: Position): ConfigNode {
+    const target = alias.resolve(this.#document);
+    if (!this.#reading.has(target)) return this.#read(target, path, around);
     const at = this.position(startOf(alias) ?? 0);
-    if (this.#following.has(alias.source)) {
-      this.#report(path, at, `the alias *${alias.source} stands inside what it stands for`);
-      return { kind: 'scalar', at, value: null };
-    }
-    this.#following.add(alias.source);
-    const node = this.#read(alias.resolve(this.#document), path, around);
-    this.#following.delete(alias.source);
-    return node;
+    this.#report(path, at, `the alias *${alias.source} stands inside what it stands for`);
+    return { kind: 'scalar', at, value: null };
+  }
+
+  #positionOf(node: unknown): Position | undefined {
+    const start = startOf(node);
+    return start === undefined ? undefined : this.position(start);
   }
 
   #report(path: ConfigPath, at: Position, message: string): void {
     this.mistakes.push({ path, at, message });
   }
 }
+
+const QUOTE = 'YAML reads brackets and braces here as a list or a map: put the text in quotes';
 
 function startOf(node: unknown): number | undefined {
   return isScalar(node) || isMap(node) || isSeq(node) || isAlias(node) ? node.range?.[0] : undefined;
@@ -118,6 +125,9 @@ function explain(code: string, message: string): string {
   if (code === 'MULTIPLE_DOCS')
     return 'a second YAML document begins here: use one file for each, with --config';
   if (code === 'TAB_AS_INDENT') return 'a tab indents this line: YAML indents with spaces';
-  if (code === 'UNEXPECTED_TOKEN') return `${message} (text with brackets, braces or ": " needs quotes)`;
-  return message;
+  return MAY_LACK_QUOTES.includes(code)
+    ? `${message} (text with brackets, braces or ": " needs quotes)`
+    : message;
 }
+
+const MAY_LACK_QUOTES = ['UNEXPECTED_TOKEN', 'MISSING_CHAR', 'BLOCK_AS_IMPLICIT_KEY'];

@@ -1,0 +1,68 @@
+import * as z from 'zod';
+import { absolutePath, duration, identifier, oneOf, SecretReference, section, text, url } from './fields.ts';
+
+/** `issuers.NAME`. */
+export const Issuer = section(
+  {
+    directory: url(['https'], 'https://acme-v02.api.letsencrypt.org/directory').describe(
+      'URL of the ACME directory (RFC 8555 section 7.1.1).',
+    ),
+    contact: z
+      .array(text('an address such as mailto:ops@example.org', /^mailto:[^\s?,@]+@[^\s?,@]+$/), {
+        error: 'expected a list of addresses such as [mailto:ops@example.org]',
+      })
+      .prefault([])
+      .describe('Addresses that the CA may write to.'),
+    termsOfServiceAgreed: z
+      .literal(true, {
+        error:
+          'expected true: a CA registers no account before its terms of service, which its directory names, ' +
+          'were read and agreed to',
+      })
+      .describe("That you have read the CA's terms of service and agree to them."),
+    profile: text('the name of a profile that the CA offers, such as tlsserver', /^[\w.-]+$/)
+      .optional()
+      .describe('Certificate profile to ask for; the CA chooses when it is not given.'),
+    eab: section(
+      {
+        keyId: text('the key identifier that the CA gave', /^\S+$/).describe(
+          'Key identifier that the CA gave.',
+        ),
+        hmacKey: SecretReference.describe('Its HMAC key, base64url.'),
+      },
+      { expected: '{ keyId: ID, hmacKey: { file: PATH } }' },
+    )
+      .optional()
+      .describe('External account binding (RFC 8555 section 7.3.4).'),
+    caFile: absolutePath('/etc/kacme/private-ca.pem')
+      .optional()
+      .describe(
+        "PEM file with the roots that sign the CA's own HTTPS certificate, when the system lacks them.",
+      ),
+    timeout: duration({ min: '1s', max: '10m' }).prefault('30s').describe('Bound of one request to the CA.'),
+  },
+  { expected: 'an issuer: directory, contact, termsOfServiceAgreed' },
+);
+
+/** `certificates.NAME`. */
+export const Certificate = section(
+  {
+    identifiers: z
+      .array(identifier(), { error: 'expected a list of DNS names' })
+      .min(1, 'expected at least one DNS name')
+      .describe('DNS names the certificate is for; international ones are turned into A-labels.'),
+    issuers: z
+      .array(z.string({ error: 'expected the name of an issuer' }), {
+        error: 'expected a list of names of issuers',
+      })
+      .min(1, 'expected at least one issuer')
+      .describe('Issuers in order of preference: the next one is tried when one keeps failing.'),
+    key: oneOf(
+      ['ecdsa-p256', 'ecdsa-p384', 'rsa-2048', 'rsa-3072', 'rsa-4096'],
+      'dual bundles do not exist in kacme yet: give one key type',
+    )
+      .prefault('ecdsa-p256')
+      .describe('Type of the private key.'),
+  },
+  { expected: 'a certificate: identifiers, issuers, key' },
+);

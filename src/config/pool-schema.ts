@@ -1,0 +1,158 @@
+import * as z from 'zod';
+import { parseEndpoint } from './address.ts';
+import {
+  absolutePath,
+  duration,
+  flag,
+  haproxyPath,
+  oneOf,
+  parsed,
+  SecretReference,
+  section,
+  socketPath,
+  text,
+  whole,
+} from './fields.ts';
+
+const Host = parsed(
+  (input) =>
+    typeof input === 'object' && input !== null
+      ? 'an address: settings of a single host do not exist in kacme yet, a pool of its own has the same effect'
+      : 'an address, such as 10.0.0.11, "10.0.0.12:2985", "[fd00::13]:2985" or a name',
+  parseEndpoint,
+);
+
+const Ssh = section(
+  {
+    user: text('the name of a user', /^[A-Za-z_][\w.-]*\$?$/).describe('Account on the hosts.'),
+    port: whole(1, 65_535).prefault(22).describe('Port of sshd, for hosts that are given without one.'),
+    identity: SecretReference.describe('Private key that logs in.'),
+    knownHosts: absolutePath('/etc/kacme/known_hosts').describe(
+      'The pinned host keys, in the format of sshd(8); a host that is not in it is refused.',
+    ),
+    connectTimeout: duration({ min: '100ms', max: '5m' })
+      .prefault('10s')
+      .describe('Bound of connection, handshake and login together.'),
+    sftp: z
+      .union(
+        [
+          oneOf(['subsystem']),
+          section(
+            {
+              exec: absolutePath('/usr/lib/openssh/sftp-server').describe(
+                'Path of an sftp-server on the hosts.',
+              ),
+            },
+            { expected: '{ exec: PATH }' },
+          ),
+        ],
+        { error: 'expected subsystem, or { exec: PATH } with the path of an sftp-server on the hosts' },
+      )
+      .prefault('subsystem')
+      .describe('How SFTP is reached: the subsystem of sshd, or an sftp-server that is executed.'),
+  },
+  {
+    expected: 'the way into the hosts: user, identity, knownHosts',
+    later: { jump: 'kacme has to reach each host directly' },
+  },
+);
+
+const Haproxy = section(
+  {
+    socket: socketPath('/var/lib/haproxy/admin.sock')
+      .optional()
+      .describe('Stats socket with `level admin`, as the SSH side sees it.'),
+    masterSocket: socketPath('/var/lib/haproxy/master.sock')
+      .optional()
+      .describe('Master CLI socket (`haproxy -S`), as the SSH side sees it.'),
+  },
+  { expected: 'the sockets of HAProxy: { socket: PATH }, { masterSocket: PATH } or both' },
+).refine(({ socket, masterSocket }) => socket !== undefined || masterSocket !== undefined, {
+  error: 'expected socket, masterSocket or both',
+});
+
+const ConnectTemplate = parsed('an address and a port, such as "{host}:443"', (template) => {
+  // A literal address stands in for the host's, so that the rest is judged as what it will become.
+  const endpoint = parseEndpoint(template.replace('{host}', 'host'));
+  if ('problem' in endpoint)
+    return { problem: `expected "HOST:PORT", such as "{host}:443": ${endpoint.problem}` };
+  if (endpoint.value.port === undefined) return { problem: 'expected a port too, such as "{host}:443"' };
+  return { value: template };
+});
+
+const Verify = section(
+  {
+    connect: z
+      .array(ConnectTemplate, { error: 'expected a list such as ["{host}:443"]' })
+      .prefault([])
+      .describe("Where real handshakes verify a host; {host} stands for the host's address."),
+    handshakes: whole(1, 100).prefault(4).describe('TLS handshakes for each entry of `connect`.'),
+    timeout: duration({ min: '100ms', max: '1m' }).prefault('5s').describe('Bound of one handshake.'),
+  },
+  { expected: 'where to verify: { connect: ["{host}:443"] }' },
+);
+
+/** `pools.NAME`. */
+export const Pool = section(
+  {
+    hosts: z
+      .array(Host, {
+        error: ({ input }) =>
+          typeof input === 'object' && input !== null && 'srv' in input
+            ? 'discovery by SRV records does not exist in kacme yet: list the hosts'
+            : 'expected a list of hosts, such as [10.0.0.11, "10.0.0.12:2985"]',
+      })
+      .min(1, 'expected at least one host')
+      .optional()
+      .describe("Addresses of the hosts' sshd. A local pool needs none."),
+    local: flag().prefault(false).describe('HAProxy runs on this very machine: no SSH.'),
+    ssh: Ssh.optional().describe('How to log in. Required unless the pool is local.'),
+    haproxy: Haproxy.describe("HAProxy's sockets; at least one."),
+    verify: Verify.prefault({}).describe('Where and how a deployed bundle is verified.'),
+    parallel: whole(1, 100).prefault(10).describe('Hosts that are changed side by side after the first one.'),
+  },
+  {
+    expected: 'a pool: hosts, ssh, haproxy, verify',
+    later: {
+      reload: 'certificates are replaced without a reload',
+      jump: 'kacme has to reach each host directly',
+      overrides: 'a host that differs goes into a pool of its own',
+    },
+  },
+);
+
+/** An entry of `deployments`. */
+export const Deployment = section(
+  {
+    certificate: z
+      .string({ error: 'expected the name of a certificate' })
+      .describe('Name of the certificate.'),
+    pool: z.string({ error: 'expected the name of a pool' }).describe('Name of the pool it goes to.'),
+    path: haproxyPath('/etc/haproxy/certificates/haproxy.pem').describe(
+      'The name HAProxy knows the bundle by: the argument of `crt`.',
+    ),
+    file: absolutePath('/srv/certificates/haproxy.pem')
+      .optional()
+      .describe('The same file as the SSH side sees it, where that differs from `path`.'),
+    copies: z
+      .array(absolutePath('/etc/kolla/haproxy/haproxy.pem'), { error: 'expected a list of paths' })
+      .prefault([])
+      .describe('More files to keep equal to it, as the SSH side sees them.'),
+    mode: text('"0600", "0640", "0400" or "0440", in quotes: the file holds a private key', /^0[46][04]0$/)
+      .prefault('0600')
+      .describe('Permission bits of the file, in octal.'),
+    owner: ownerId('a user id', 'id -u haproxy').optional().describe('User id that owns the file.'),
+    group: ownerId('a group id', 'id -g haproxy').optional().describe('Group id of the file.'),
+    takeOver: flag().prefault(false).describe('Replace also a valid certificate that is not from kacme.'),
+  },
+  {
+    expected: 'a deployment: certificate, pool, path',
+    later: { crtList: 'name the path in the crt-list of HAProxy yourself' },
+  },
+);
+
+/** SFTP version 3 knows owners by number only. */
+function ownerId(what: string, command: string) {
+  const error = `expected ${what} as a number, as \`${command}\` prints it on the host`;
+  return z.int({ error }).min(0, error).max(4_294_967_294, error);
+}

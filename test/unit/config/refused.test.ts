@@ -1,0 +1,370 @@
+import { describe, expect, test } from 'vitest';
+import { mistakesIn, VALID, valid } from './mistakes.ts';
+
+/** The message alone, of a configuration with one mistake. */
+function mistake(text: string): string {
+  const mistakes = mistakesIn(text);
+  expect(mistakes).toHaveLength(1);
+  return mistakes[0]?.replace(/^\d+:\d+: /, '') ?? '';
+}
+
+const pool = 'pools.lb';
+const deployment = 'deployments[0]';
+
+describe('what is planned and does not exist yet is refused by name', () => {
+  const absent = 'does not exist in kacme yet';
+  test.each([
+    ['store.etcd', `${VALID}store: { etcd: { endpoints: [a] } }`, `store.etcd: ${absent}`],
+    ['store.encryptionKey', `${VALID}store: { encryptionKey: { env: K } }`, `store.encryptionKey: ${absent}`],
+    [
+      'discovery by SRV',
+      valid('[10.0.0.11]', '{ srv: _ssh._tcp.example.org }'),
+      `${pool}.hosts: discovery by SRV records ${absent}`,
+    ],
+    [
+      'settings of one host',
+      valid('[10.0.0.11]', '[{ address: 10.0.0.11 }]'),
+      `${pool}.hosts[0]: expected an address: settings of a single host do not exist`,
+    ],
+    [
+      'pools.NAME.reload',
+      valid('    verify', '    reload: masterSocket\n    verify'),
+      `${pool}.reload: ${absent}`,
+    ],
+    ['pools.NAME.jump', valid('    verify', '    jump: 10.0.0.1\n    verify'), `${pool}.jump: ${absent}`],
+    ['pools.NAME.ssh.jump', valid('user: haproxy', 'user: haproxy, jump: x'), `${pool}.ssh.jump: ${absent}`],
+    [
+      'pools.NAME.overrides',
+      valid('    verify', '    overrides: {}\n    verify'),
+      `${pool}.overrides: ${absent}`,
+    ],
+    [
+      'deployments.crtList',
+      valid('    path', '    crtList: /l\n    path'),
+      `${deployment}.crtList: ${absent}`,
+    ],
+    [
+      'dual bundles',
+      valid('ecdsa-p256', '[ecdsa-p256, rsa-2048]'),
+      'certificates.external.key: dual bundles do not exist',
+    ],
+  ])('%s', (_what, text, expected) => {
+    expect(mistake(text)).toContain(expected);
+  });
+});
+
+describe('an issuer is refused', () => {
+  const issuer = 'issuers.letsencrypt';
+  const extra = (key: string) => valid('    contact', `    ${key}\n    contact`);
+  test.each([
+    ['without https', valid('https://acme', 'http://acme'), `${issuer}.directory: expected an https URL`],
+    [
+      'with a password in its URL',
+      valid('https://acme', 'https://me:hunter2@acme'),
+      `${issuer}.directory: a URL holds no user name or password here`,
+    ],
+    [
+      'with a bare mail address',
+      valid('mailto:', ''),
+      `${issuer}.contact[0]: expected an address such as mailto:`,
+    ],
+    [
+      'with mail headers in a contact',
+      valid('example.org]', 'example.org?subject=x]'),
+      `${issuer}.contact[0]: `,
+    ],
+    [
+      'when its terms are not agreed to',
+      valid('Agreed: true', 'Agreed: false'),
+      `${issuer}.termsOfServiceAgreed: expected true: `,
+    ],
+    [
+      'when yes is text in YAML 1.2',
+      valid('Agreed: true', 'Agreed: yes'),
+      `${issuer}.termsOfServiceAgreed: expected true: `,
+    ],
+    ['with a relative caFile', extra('caFile: ca.pem'), `${issuer}.caFile: expected an absolute path`],
+    [
+      'with an external account without its key',
+      extra('eab: { keyId: abc }'),
+      `${issuer}.eab.hmacKey: is required`,
+    ],
+    [
+      'with two references to one secret',
+      extra('eab: { keyId: a, hmacKey: { file: /k, env: K } }'),
+      `${issuer}.eab.hmacKey: expected either file or env`,
+    ],
+    [
+      'with no reference to a secret',
+      extra('eab: { keyId: a, hmacKey: {} }'),
+      `${issuer}.eab.hmacKey: expected either file or env`,
+    ],
+    [
+      'with a timeout without a unit',
+      extra('timeout: 30'),
+      `${issuer}.timeout: expected a duration with a unit`,
+    ],
+    [
+      'with a timeout out of bounds',
+      extra('timeout: 1h'),
+      `${issuer}.timeout: expected a duration from 1s to 10m`,
+    ],
+  ])('%s', (_when, text, expected) => {
+    expect(mistake(text)).toContain(expected);
+  });
+});
+
+describe('an identifier is refused', () => {
+  test.each([
+    ['"*.example.org"', 'wildcards need DNS-01'],
+    ['10.0.0.1', 'IP addresses cannot be certified'],
+    ['"fd00::1"', 'IP addresses cannot be certified'],
+    ['"0x7f.1"', 'IP addresses cannot be certified'],
+    ['https://example.org', 'expected a DNS name alone'],
+    ['"example.org:443"', 'expected a DNS name alone'],
+    ['ops@example.org', 'expected a DNS name alone'],
+    ['example.org.', 'expected a DNS name without the final dot'],
+    ['a_b.example.org', 'not a DNS name'],
+    ['a..example.org', 'not a DNS name'],
+    ['-a.example.org', 'not a DNS name'],
+    ['""', 'not a DNS name'],
+    [`${'a'.repeat(64)}.example.org`, 'not a DNS name'],
+    ['7', 'expected a DNS name'],
+    ['[a.example.org]', 'expected a DNS name'],
+  ])('%s', (written, expected) => {
+    const text = valid('[cloud.example.org]', `[${written}]`);
+    expect(mistake(text)).toContain(`certificates.external.identifiers[0]: ${expected}`);
+  });
+
+  test('that is there twice in other letters', () => {
+    const text = valid('[cloud.example.org]', '[bücher.example, XN--bcher-kva.example]');
+    expect(mistake(text)).toBe('certificates.external.identifiers[1]: the same as entry 0');
+  });
+});
+
+describe('a host is refused', () => {
+  test.each([
+    ['10.0.0.256', 'neither an IP address nor a host name'],
+    ['"10.0.0.11:0"', 'a port is a number from 1 to 65535'],
+    ['"10.0.0.11:65536"', 'a port is a number from 1 to 65535'],
+    ['"10.0.0.11:"', 'a port is a number from 1 to 65535'],
+    ['"fd00::13:zz"', 'not an address: IPv6 with a port'],
+    ['"[10.0.0.11]:22"', 'no IPv6 address stands in the brackets'],
+    ['haproxy@10.0.0.11', 'neither an IP address nor a host name'],
+    ['11', 'expected an address, such as'],
+  ])('%s', (written, expected) => {
+    expect(mistake(valid('10.0.0.11', written))).toContain(`${pool}.hosts[0]: ${expected}`);
+  });
+
+  test('that is there twice, also with another port', () => {
+    expect(mistake(valid('10.0.0.11', 'fd00::1, "[FD00::1]:2985"'))).toBe(
+      `${pool}.hosts[1]: the same as entry 0`,
+    );
+  });
+
+  test('whose HAProxy is in another pool already', () => {
+    const other = `  other:
+    hosts: [10.0.0.12, "10.0.0.11:22"]
+    ssh: { user: haproxy, identity: { file: /k }, knownHosts: /kh }
+    haproxy: { masterSocket: /m, socket: /s }
+deployments:`;
+    expect(mistake(valid('deployments:', other))).toContain(
+      'pools.other.hosts[1]: its HAProxy is in pool "lb" already',
+    );
+    expect(mistakesIn(valid('deployments:', other.replace('socket: /s', 'socket: /t')))).toEqual([]);
+  });
+});
+
+describe('a pool is refused', () => {
+  const ssh = 'ssh: { user: haproxy, identity: { file: /k }, knownHosts: /kh }';
+  test.each([
+    [
+      'without hosts',
+      valid('    hosts: [10.0.0.11]\n', ''),
+      `${pool}.hosts: is required unless the pool has local: true`,
+    ],
+    ['with an empty list of hosts', valid('[10.0.0.11]', '[]'), `${pool}.hosts: expected at least one host`],
+    ['without ssh', valid(`    ${ssh}\n`, ''), `${pool}.ssh: is required unless the pool has local: true`],
+    ['with ssh though local', valid('    hosts', '    local: true\n    hosts'), `${pool}.ssh: remove it`],
+    [
+      'with two hosts though local',
+      valid(`hosts: [10.0.0.11]\n    ${ssh}`, 'local: true\n    hosts: [a, b]'),
+      `${pool}.hosts[1]: expected at most one host`,
+    ],
+    [
+      'with local: yes',
+      valid('    hosts', '    local: yes\n    hosts'),
+      `${pool}.local: expected true or false: YAML 1.2 reads yes`,
+    ],
+    [
+      'with a literal private key',
+      valid('{ file: /k }', 'hunter2'),
+      `${pool}.ssh.identity: expected a reference, { file: PATH }`,
+    ],
+    ['without pinned host keys', valid(', knownHosts: /kh', ''), `${pool}.ssh.knownHosts: is required`],
+    [
+      'with another way to SFTP',
+      valid('/kh }', '/kh, sftp: scp }'),
+      `${pool}.ssh.sftp: expected subsystem, or { exec: PATH }`,
+    ],
+    [
+      'with a relative sftp-server',
+      valid('/kh }', '/kh, sftp: { exec: x } }'),
+      `${pool}.ssh.sftp.exec: expected an absolute path`,
+    ],
+    [
+      'without a socket',
+      valid('{ socket: /s }', '{}'),
+      `${pool}.haproxy: expected socket, masterSocket or both`,
+    ],
+    [
+      'with a socket path that no socket can have',
+      valid('/s }', `/${'s'.repeat(107)} }`),
+      `${pool}.haproxy.socket: the path of a UNIX socket has at most 107 bytes`,
+    ],
+    [
+      'with a verification address without a port',
+      valid('{host}:443', '{host}'),
+      `${pool}.verify.connect[0]: expected a port too`,
+    ],
+    [
+      'with no handshakes',
+      valid('connect', 'handshakes: 0, connect'),
+      `${pool}.verify.handshakes: expected a whole number from 1 to 100`,
+    ],
+    [
+      'with text as a number',
+      valid('    verify', '    parallel: "5"\n    verify'),
+      `${pool}.parallel: expected a whole number from 1 to 100`,
+    ],
+    [
+      'with a name that no key of the store can have',
+      valid('  lb:', '  Load Balancers:').replace('pool: lb', 'pool: Load Balancers'),
+      'pools["Load Balancers"]: expected a name of lower-case letters',
+    ],
+  ])('%s', (_when, text, expected) => {
+    expect(mistake(text)).toContain(expected);
+  });
+});
+
+describe('a deployment is refused', () => {
+  const second = (keys: string) => `${VALID}  - { certificate: external, pool: lb, ${keys} }\n`;
+  test.each([
+    [
+      'of an unknown certificate',
+      valid('certificate: external', 'certificate: externa'),
+      `${deployment}.certificate: no certificate has the name "externa"; did you mean "external"?`,
+    ],
+    [
+      'to an unknown pool',
+      valid('pool: lb', 'pool: db'),
+      `${deployment}.pool: no pool has the name "db"; did you mean "lb"?`,
+    ],
+    ['to a relative path', valid('/p.pem', 'p.pem'), `${deployment}.path: expected an absolute path`],
+    [
+      'to a path with detours',
+      valid('/p.pem', '/etc/../p.pem'),
+      `${deployment}.path: a path holds no "." or ".." here`,
+    ],
+    ['to a directory', valid('/p.pem', '/etc/'), `${deployment}.path: a path holds no empty step`],
+    [
+      'to a path that HAProxy would take for two commands',
+      valid('/p.pem', '"/p.pem;show env"'),
+      `${deployment}.path: HAProxy's runtime API takes only`,
+    ],
+    [
+      'with a mode open to everybody',
+      valid('    path', '    mode: "0644"\n    path'),
+      `${deployment}.mode: expected "0600", "0640"`,
+    ],
+    [
+      'with a mode that YAML reads as 600',
+      valid('    path', '    mode: 0600\n    path'),
+      `${deployment}.mode: expected "0600", "0640"`,
+    ],
+    [
+      'with the name of an owner',
+      valid('    path', '    owner: haproxy\n    path'),
+      `${deployment}.owner: expected a user id as a number, as \`id -u haproxy\``,
+    ],
+    [
+      'to the same path as another',
+      second('path: /p.pem'),
+      'deployments[1].path: deployments[0].path is the same place',
+    ],
+    [
+      'to the same path with another file',
+      second('path: /p.pem, file: /q.pem'),
+      'deployments[1].path: deployments[0].path is the same place',
+    ],
+    [
+      'to the same file as another',
+      second('path: /q.pem, file: /p.pem'),
+      'deployments[1].file: deployments[0].path is the same place',
+    ],
+    [
+      'with a copy onto another',
+      second('path: /q.pem, copies: [/r.pem, /p.pem]'),
+      'deployments[1].copies[1]: deployments[0].path is the same place',
+    ],
+    [
+      'with a copy onto itself',
+      valid('    path', '    copies: [/p.pem]\n    path'),
+      `${deployment}.copies[0]: ${deployment}.path is the same place`,
+    ],
+  ])('%s', (_when, text, expected) => {
+    expect(mistake(text)).toContain(expected);
+  });
+
+  test('but the path of one may be the file of another', () => {
+    const text = valid('    path: /p.pem', '    path: /p.pem\n    file: /srv/p.pem');
+    expect(
+      mistakesIn(`${text}  - { certificate: external, pool: lb, path: /q.pem, file: /p.pem }\n`),
+    ).toEqual([]);
+  });
+});
+
+describe('a service setting is refused', () => {
+  test.each([
+    ['challenge: { listen: "10.0.0.5" }', 'challenge.listen: expected a port too'],
+    ['challenge: { listen: ":8081" }', 'challenge.listen: expected "HOST:PORT"'],
+    ['challenge: { listen: "fd00::1:8081:zz" }', 'challenge.listen: expected "HOST:PORT"'],
+    ['operations: { listen: 8083 }', 'operations.listen: expected an address and a port'],
+    ['challenge: { selfCheck: on }', 'challenge.selfCheck: expected direct, off, or { via: URL }'],
+    [
+      'challenge: { selfCheck: { via: 10.0.0.10 } }',
+      'challenge.selfCheck.via: expected an http or https URL',
+    ],
+    [
+      'challenge: { selfCheck: { via: "http://a", url: x } }',
+      'challenge.selfCheck.url: unknown key; expected one of via',
+    ],
+    ['reconcile: { every: 31s }', 'reconcile.every: expected a duration from 1s to 30s: kacme promises'],
+    ['reconcile: { every: "20" }', 'reconcile.every: expected a duration with a unit'],
+    ['reconcile: { every: 1h30m }', 'reconcile.every: expected a duration with a unit'],
+    ['keepBundles: -1', 'keepBundles: expected a whole number from 0 to 100'],
+    ['control: { socket: kacme.sock }', 'control.socket: expected an absolute path'],
+    [`store: { file: /${'x'.repeat(100)} }`, 'store.file: too long for the control socket in it'],
+    ['log: { level: warning }', 'log.level: expected one of trace, debug, info, warn, error'],
+    ['log: loud', 'log: expected { level: info }'],
+    ['<<: { a: 1 }', '["<<"]: unknown key'],
+    ['keepBundels: 2', 'keepBundels: unknown key; did you mean "keepBundles"?'],
+    ['__proto__: { a: 1 }', '__proto__: unknown key'],
+  ])('%s', (line, expected) => {
+    expect(mistake(`${VALID}${line}\n`)).toContain(expected);
+  });
+
+  test('when both servers have one address', () => {
+    const text = `${VALID}challenge: { listen: "127.0.0.1:80" }\noperations: { listen: "127.0.0.1:80" }\n`;
+    expect(mistake(text)).toContain('operations.listen: challenge.listen has the same address');
+  });
+});
+
+test('an empty configuration is told everything it needs', () => {
+  expect(mistakesIn('').map((line) => line.replace(/: is required.*/, ''))).toEqual([
+    '1:1: issuers',
+    '1:1: certificates',
+    '1:1: pools',
+    '1:1: deployments',
+  ]);
+});

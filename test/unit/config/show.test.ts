@@ -1,0 +1,128 @@
+import { expect, test } from 'vitest';
+import { parse } from 'yaml';
+import * as z from 'zod';
+import { configJsonSchema } from '../../../src/config/json-schema.ts';
+import { parseConfig } from '../../../src/config/load.ts';
+import { describeConfig, effectiveConfig } from '../../../src/config/redact.ts';
+import { STARTER_CONFIG } from '../../../src/config/starter.ts';
+import { VALID, valid } from './mistakes.ts';
+
+const load = (text: string) => parseConfig([{ file: 'kacme.yaml', text }]);
+
+const EVERYTHING = `issuers:
+  private:
+    directory: https://ca.example.org/directory
+    contact: [mailto:a@example.org, mailto:b@example.org]
+    termsOfServiceAgreed: true
+    profile: tlsserver
+    eab: { keyId: abc, hmacKey: { env: EAB_KEY } }
+    caFile: /ca.pem
+    timeout: 90s
+certificates:
+  one: { identifiers: [bücher.example], issuers: [private], key: rsa-4096 }
+pools:
+  near: { local: true, haproxy: { masterSocket: /m }, verify: { connect: ["127.0.0.1:443"], handshakes: 1, timeout: 1500ms } }
+  far:
+    hosts: [a.example.org, "[fd00::13]:2985"]
+    ssh: { user: u, port: 2222, identity: { file: /id }, knownHosts: /kh, connectTimeout: 1m, sftp: { exec: /sftp } }
+    haproxy: { socket: /s, masterSocket: /m }
+    parallel: 2
+deployments:
+  - { certificate: one, pool: far, path: /p, file: /f, copies: [/c], mode: "0440", owner: 0, group: 42454, takeOver: true }
+challenge: { listen: "[::1]:8081", selfCheck: { via: "http://10.0.0.10" } }
+operations: { listen: "localhost:9000" }
+control: { socket: /run/k.sock }
+store: { file: /state }
+reconcile: { every: 1s }
+keepBundles: 0
+log: { level: trace }
+`;
+
+test.each([
+  ['a small configuration', VALID],
+  ['one that sets every key', EVERYTHING],
+  ['one without a self-check', `${VALID}challenge: { selfCheck: off }\n`],
+  ['the starter', STARTER_CONFIG],
+])('what is shown of %s means the same when it is loaded', (_what, text) => {
+  const config = load(text);
+  expect(load(describeConfig(config))).toEqual(config);
+  expect(load(JSON.stringify(effectiveConfig(config)))).toEqual(config);
+});
+
+test('defaults are shown, with units', () => {
+  const shown = describeConfig(load(VALID));
+  for (const line of [
+    'timeout: 30s',
+    'every: 20s',
+    'selfCheck: direct',
+    'listen: 127.0.0.1:8081',
+    'mode: "0600"',
+  ]) {
+    expect(shown).toContain(line);
+  }
+});
+
+test('secrets are shown as references, never read', () => {
+  const shown = describeConfig(load(EVERYTHING));
+  expect(shown).toContain('hmacKey:\n        env: EAB_KEY\n');
+  expect(shown).toContain('identity:\n        file: /id\n');
+});
+
+test('a password in a URL is redacted, wherever it came from', () => {
+  const config = load(VALID);
+  const shown = describeConfig({
+    ...config,
+    issuers: Object.fromEntries(
+      Object.entries(config.issuers).map(([name, issuer]) => [
+        name,
+        { ...issuer, directory: 'https://me:hunter2@ca.example.org/dir' },
+      ]),
+    ),
+    challenge: { ...config.challenge, selfCheck: { via: 'http://hunter2@10.0.0.10/' } },
+  });
+  expect(shown).not.toContain('hunter2');
+  expect(shown).toContain('https://redacted@ca.example.org/dir');
+});
+
+test('the starter is valid as it stands', () => {
+  expect(Object.keys(load(STARTER_CONFIG).certificates)).toEqual(['external']);
+});
+
+test.each([
+  ['the starter', STARTER_CONFIG],
+  ['a configuration that sets every key', EVERYTHING],
+  ['selfCheck: off', `${VALID}challenge: { selfCheck: off }\n`],
+])('the JSON schema accepts %s', (_what, text) => {
+  expect(z.fromJSONSchema(configJsonSchema()).safeParse(parse(text)).error).toBeUndefined();
+});
+
+test.each([
+  ['an unknown key', `${VALID}keepBundels: 2\n`],
+  ['a missing key', valid('    path: /p.pem\n', '')],
+  ['a value that is not allowed', valid('ecdsa-p256', 'ecdsa')],
+  ['a duration without a unit', `${VALID}reconcile: { every: "20" }\n`],
+])('the JSON schema refuses %s', (_what, text) => {
+  expect(z.fromJSONSchema(configJsonSchema()).safeParse(parse(text)).success).toBe(false);
+});
+
+test('every key has a description in the JSON schema', () => {
+  expect(configKeys(configJsonSchema()).filter(({ description }) => description === undefined)).toEqual([]);
+});
+
+function configKeys(
+  schema: z.core.JSONSchema.BaseSchema,
+  path = '',
+): { path: string; description?: string }[] {
+  const inner = [schema.items, schema.additionalProperties, ...(schema.anyOf ?? [])].flatMap((part) =>
+    typeof part === 'object' && !Array.isArray(part) ? configKeys(part, path) : [],
+  );
+  const own = Object.entries(schema.properties ?? {}).flatMap(([key, value]) => {
+    if (typeof value === 'boolean') return [];
+    const at = `${path}/${key}`;
+    return [
+      { path: at, ...(value.description === undefined ? {} : { description: value.description }) },
+      ...configKeys(value, at),
+    ];
+  });
+  return [...own, ...inner];
+}
