@@ -1,3 +1,5 @@
+import { setMaxListeners } from 'node:events';
+
 /** Node-style completion of an operation that begins now and may never call back. */
 export type Done<T> = (error: Error | null | undefined, value?: T) => void;
 
@@ -29,7 +31,11 @@ export function bounded<T>(
     };
     const onAbort = () => settle(() => reject(until.find((signal) => signal.aborted)?.reason));
     const timer = setTimeout(() => settle(() => reject(onTimeout())), timeoutMs);
-    for (const signal of until) signal.addEventListener('abort', onAbort);
+    for (const signal of until) {
+      // One signal ends the work on all hosts: many listeners are no leak here.
+      setMaxListeners(0, signal);
+      signal.addEventListener('abort', onAbort);
+    }
     if (until.some((signal) => signal.aborted)) return onAbort();
     try {
       start((error, value) => {
