@@ -1,11 +1,17 @@
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { connect } from 'node:net';
 import { promisify } from 'node:util';
 import { Agent, fetch } from 'undici';
 import { expect, onTestFinished, test } from 'vitest';
+import { eventually } from '../support/eventually.ts';
+import { startFleet } from '../support/fleet.ts';
 import { startHaproxy } from '../support/haproxy.ts';
 import { startHost } from '../support/host.ts';
+import { loopbackAddress } from '../support/net.ts';
 import { startPebble } from '../support/pebble.ts';
 import { selfSigned, testCa } from '../support/pem.ts';
 import { isAlive } from '../support/process.ts';
@@ -28,6 +34,41 @@ test('HAProxy serves its certificate again after a restart and after a kill', as
   await haproxy.start();
 
   expect(await haproxy.servedFingerprint256('one.test')).toBe(certificate.fingerprint256);
+});
+
+test('a reload brings a new worker with what the file holds now, or keeps the old one and says so', async () => {
+  const haproxy = await startHaproxy({ bundlePem: selfSigned('one.test').bundlePem });
+  onTestFinished(haproxy.close);
+  const next = selfSigned('two.test');
+  await writeFile(haproxy.certPath, next.bundlePem);
+  await haproxy.reload();
+  expect(await haproxy.servedFingerprint256('two.test')).toBe(next.fingerprint256);
+
+  await writeFile(haproxy.certPath, 'not a certificate');
+  await expect(haproxy.reload()).rejects.toThrow('ALERT');
+  expect(await haproxy.servedFingerprint256('two.test')).toBe(next.fingerprint256);
+});
+
+test('HAProxy hands challenges to the backend and redirects everything else', async () => {
+  const answering = createServer((_, response) => response.end('key authorization'));
+  const address = loopbackAddress();
+  await once(answering.listen(0, address), 'listening');
+  onTestFinished(() => void answering.close());
+  const bound = answering.address();
+  const port = typeof bound === 'object' ? bound?.port : undefined;
+  const haproxy = await startHaproxy({
+    bundlePem: selfSigned('one.test').bundlePem,
+    challengeBackend: `${address}:${port}`,
+    redirect: true,
+  });
+  onTestFinished(haproxy.close);
+  const dispatcher = new Agent();
+  onTestFinished(() => dispatcher.close());
+  const get = (path: string) =>
+    fetch(`http://${haproxy.address}:${haproxy.httpPort}${path}`, { dispatcher, redirect: 'manual' });
+
+  expect(await (await get('/.well-known/acme-challenge/token')).text()).toBe('key authorization');
+  expect((await get('/')).status).toBe(301);
 });
 
 test('TLS load sees every request answered while HAProxy is left alone, and failures when it stops', async () => {
@@ -80,6 +121,41 @@ test('a host is refused its login while logins are off', async () => {
   await expect(sftp(host.sshd, 'ls /')).rejects.toThrow('Permission denied');
   await host.sshd.allowLogin(true);
   await expect(sftp(host.sshd, 'ls /')).resolves.toContain('/');
+});
+
+test('a frozen sshd stands still with its sessions until it is thawed', async () => {
+  const host = await startHost({ haproxy: { started: false } });
+  onTestFinished(host.close);
+  const client = connect(host.sshd.port, host.address);
+  onTestFinished(() => void client.destroy());
+  await once(client, 'data');
+  await eventually('sshd has a session', () => host.sshd.pids().length > 1);
+  const states = () =>
+    Promise.all(
+      host.sshd
+        .pids()
+        .map(async (pid) => /State:\t(.)/.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1]),
+    );
+
+  host.sshd.freeze();
+  await eventually('all are stopped', async () => (await states()).every((state) => state === 'T'));
+  host.sshd.thaw();
+  expect(await sftp(host.sshd, 'ls /')).toContain('/');
+  await Promise.all([once(client, 'close'), host.sshd.killSessions()]);
+});
+
+test('a fleet is pinned by one file and entered with one key', async () => {
+  const fleet = await startFleet(3, () => ({
+    haproxy: { started: false },
+    sshd: { hostKeyTypes: ['ed25519', 'ecdsa', 'rsa'] },
+  }));
+  onTestFinished(fleet.close);
+  const { identityFile, knownHostsFile, user } = fleet;
+  for (const { sshd } of fleet.hosts) {
+    const { address, port } = sshd;
+    expect(await sftp({ address, port, user, identityFile, knownHostsFile }, 'ls /')).toContain('/');
+  }
+  expect(new Set(fleet.hosts.map(({ address }) => address)).size).toBe(3);
 });
 
 test('a shell account has no sftp subsystem but executes sftp-server', async () => {

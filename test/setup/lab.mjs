@@ -33,6 +33,8 @@ const PROGRAMS = {
   wrk: 'usr/bin/wrk',
 };
 
+const NO_APT = 'there is no apt-get on this machine';
+
 /** @typedef {Record<keyof typeof PROGRAMS | 'nssWrapper' | 'libraryPath', string>} LabPaths */
 
 /**
@@ -143,14 +145,17 @@ async function unpackLab(root, say) {
  * @param {(line: string) => void} say
  */
 async function download(archives, say) {
-  if ((await aptGet(downloadArguments(archives))) === undefined) return;
-  // No package list yet, as in a fresh container, or one that names versions long gone.
-  say('apt-get update (the package lists are missing or too old)');
-  const update = await aptGet(['-qq', 'update']);
-  const fault = await aptGet(downloadArguments(archives));
+  let fault = await aptGet(downloadArguments(archives));
   if (fault === undefined) return;
+  if (fault !== NO_APT) {
+    // No package list yet, as in a fresh container, or one that names versions long gone.
+    say('apt-get update (the package lists are missing or too old)');
+    const update = await aptGet(['-qq', 'update']);
+    fault = update ?? (await aptGet(downloadArguments(archives)));
+    if (fault === undefined) return;
+  }
   throw new SetupError(
-    `apt-get cannot download ${LAB_PACKAGES.join(' ')}: ${fault}${update === undefined ? '' : `; ${update}`}`,
+    `apt-get cannot download ${LAB_PACKAGES.join(' ')}: ${fault}`,
     'kacme\'s demo and tests need Debian 12 or newer, and its package mirror reachable (try "apt-get update" as root)',
   );
 }
@@ -177,7 +182,7 @@ async function aptGet(args) {
     return undefined;
   } catch (error) {
     if (!(error instanceof Error)) throw error;
-    if ('code' in error && error.code === 'ENOENT') return 'there is no apt-get on this machine';
+    if ('code' in error && error.code === 'ENOENT') return NO_APT;
     const stderr = 'stderr' in error ? String(error.stderr) : '';
     const complaint = stderr.split('\n').filter((line) => line.startsWith('E:'));
     return complaint.length > 0 ? complaint.slice(0, 3).join(' ') : error.message;

@@ -153,10 +153,12 @@ async function reload(
   const before = infoField(await command('show info'), 'Pid');
   const said = master.output().length;
   master.signal('SIGUSR2');
-  await eventually('a new HAProxy worker answers', async () => {
-    if (/\[ALERT\]/.test(master.output().slice(said))) throw new Error(master.output().slice(said));
-    return infoField(await command('show info'), 'Pid') !== before;
+  const saidSince = () => master.output().slice(said);
+  const outcome = await eventually('a new HAProxy worker answers', async () => {
+    if (saidSince().includes('[ALERT]')) return 'refused';
+    return infoField(await command('show info'), 'Pid') !== before && 'reloaded';
   });
+  if (outcome === 'refused') throw new Error(`HAProxy refused the reload: ${saidSince()}`);
 }
 
 async function answers(socketPath: string): Promise<boolean> {
