@@ -24,7 +24,7 @@ const KEPT_ENTRIES = 8;
 const RECHECK_MS = 10_000;
 const ANSWER_MS = 1_000;
 
-/** What a connection to an entry of the lock directory met. */
+/** What a connection to an entry of the lock directory met; `gone`: look at the directory again. */
 type Met = Socket | 'alive' | 'dead' | 'gone';
 
 export interface SocketLeadershipOptions {
@@ -155,7 +155,8 @@ export class SocketLeadership implements Leadership {
       return connection;
     } catch (error) {
       if (hasCode(error, 'ECONNREFUSED')) return 'dead';
-      if (hasCode(error, 'ENOENT')) return 'gone';
+      // Reset: it ended while it was asked.
+      if (hasCode(error, 'ENOENT', 'ECONNRESET')) return 'gone';
       // Its queue is full: whoever should empty it is frozen or busy, but there.
       if (hasCode(error, 'EAGAIN')) return 'alive';
       throw unusable(`ask the holder of the lock at ${path}`, error);

@@ -28,12 +28,12 @@ export function unusable(attempt: string, cause: unknown): KacmeError {
   });
 }
 
-/** Runs one step on the disk; what it throws becomes `ERR_STORE_UNUSABLE`, unless it is an error of kacme already. */
+/** Runs one step on the disk; what the operating system refuses becomes `ERR_STORE_UNUSABLE`. */
 export async function onDisk<T>(attempt: string, step: () => Promise<T>): Promise<T> {
   try {
     return await step();
   } catch (error) {
-    throw error instanceof KacmeError ? error : unusable(attempt, error);
+    throw error instanceof Error && 'syscall' in error ? unusable(attempt, error) : error;
   }
 }
 
