@@ -47,8 +47,7 @@ export function defineRecord<Id extends readonly string[], T>({
     parse({ key, revision, value: text }) {
       const { schema, data: stored } = check(key, Envelope, parseJson(key, text));
       if (schema > present) throw tooNew(key, schema, present);
-      const migrated = migrations.slice(schema - 1).reduce((older, migrate) => migrate(older), stored);
-      return { revision, value: check(key, data, migrated) };
+      return { revision, value: check(key, data, migrate(key, migrations.slice(schema - 1), stored)) };
     },
   };
 }
@@ -58,7 +57,7 @@ export type RecordId<Id extends readonly string[]> = Id | (Id extends readonly [
 
 /** Resolves to undefined if there is none. */
 export async function loadRecord<Id extends readonly string[], T>(
-  store: StateStore,
+  store: Pick<StateStore, 'get'>,
   kind: RecordKind<Id, T>,
   id: RecordId<Id>,
   options: { signal: AbortSignal },
@@ -69,7 +68,7 @@ export async function loadRecord<Id extends readonly string[], T>(
 
 /** Every record of a kind whose key begins with the segments `within` (none: all of the kind), sorted by key. */
 export async function listRecords<Id extends readonly string[], T>(
-  store: StateStore,
+  store: Pick<StateStore, 'list'>,
   kind: RecordKind<Id, T>,
   within: readonly string[],
   options: { signal: AbortSignal },
@@ -82,6 +81,14 @@ function keyOf<Id extends readonly string[], T>(kind: RecordKind<Id, T>, id: Rec
   // A bare string is only accepted where Id is [string].
   const segments = (typeof id === 'string' ? [id] : id) as Id;
   return kind.key(...segments);
+}
+
+function migrate(key: string, steps: readonly ((data: unknown) => unknown)[], stored: unknown): unknown {
+  try {
+    return steps.reduce((data, step) => step(data), stored);
+  } catch (error) {
+    throw invalid(key, 'a record of its older schema should look different', error);
+  }
 }
 
 function parseJson(key: string, text: string): unknown {
@@ -100,10 +107,11 @@ function check<T>(key: string, schema: z.ZodType<T>, data: unknown): T {
   throw invalid(key, issues.join('; '));
 }
 
-function invalid(key: string, why: string): KacmeError {
+function invalid(key: string, why: string, cause?: unknown): KacmeError {
   return new KacmeError('ERR_STORE_CORRUPT', `cannot read the record "${key}": ${why}`, {
     retry: 'never',
     remedy: 'restore the store from a back-up',
+    ...(cause === undefined ? {} : { cause }),
   });
 }
 

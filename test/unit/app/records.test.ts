@@ -1,0 +1,209 @@
+import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import { defineRecord } from '../../../src/app/record-kind.ts';
+import {
+  accountRecord,
+  backoffRecord,
+  bundleRecord,
+  certificateRecord,
+  challengeRecord,
+  listRecords,
+  loadRecord,
+  orderRecord,
+  rolloutRecord,
+} from '../../../src/app/records.ts';
+import { type ErrorReport, KacmeError, reportError } from '../../../src/domain/errors.ts';
+import type { Entry, StateStore } from '../../../src/ports/state-store.ts';
+
+const { signal } = new AbortController();
+const at = '2026-03-01T12:00:00.000Z';
+const failure: ErrorReport = reportError(
+  new KacmeError('ERR_ACME_TIMEOUT', 'no answer', { retry: 'later', remedy: 'look at the firewall' }),
+);
+
+const account = { keyPem: 'PEM', url: undefined, directory: 'https://ca.test/dir', createdAt: at };
+const examples = [
+  { kind: accountRecord, key: accountRecord.key('ca'), at: 'account/ca', value: account },
+  {
+    kind: certificateRecord,
+    key: certificateRecord.key('web'),
+    at: 'certificate/web',
+    value: {
+      generation: 2,
+      active: 'f2',
+      renewAt: null,
+      lastSuccess: at,
+      history: [
+        {
+          bundle: 'f1',
+          generation: 1,
+          fingerprint256: 'f1',
+          fingerprint1: 'e1',
+          state: 'superseded',
+          origin: 'self-signed',
+          notAfter: at,
+          installedAt: at,
+        },
+      ],
+    },
+  },
+  {
+    kind: bundleRecord,
+    key: bundleRecord.key('web', 'f2'),
+    at: 'bundle/web/f2',
+    value: {
+      certificate: 'web',
+      id: 'f2',
+      origin: 'acme',
+      issuer: 'ca',
+      chainPem: 'PEM',
+      keyPem: 'PEM',
+      identifiers: ['web.test'],
+      notBefore: at,
+      notAfter: at,
+      renewAt: at,
+      issuedAt: at,
+    },
+  },
+  {
+    kind: orderRecord,
+    key: orderRecord.key('web', 'ca'),
+    at: 'order/web/ca',
+    value: {
+      identifiers: ['web.test'],
+      keyPem: 'PEM',
+      url: 'https://ca.test/o/1',
+      state: 'finalizing',
+      challengeTokens: ['T-_0'],
+      createdAt: at,
+    },
+  },
+  {
+    kind: challengeRecord,
+    key: challengeRecord.key('T-_0'),
+    at: /^challenge\/[0-9a-f]{64}$/,
+    value: { identifier: 'web.test', keyAuthorization: 'T-_0.x', createdAt: at },
+  },
+  {
+    kind: backoffRecord,
+    key: backoffRecord.key('web', 'ca'),
+    at: 'backoff/web/ca',
+    value: { failures: 3, lastFailure: failure, at, notBefore: at },
+  },
+  {
+    kind: rolloutRecord,
+    key: rolloutRecord.key('lb', 'web'),
+    at: 'rollout/lb/web',
+    value: { generation: 2, provenOn: undefined, halted: { reason: 'refused', at, until: at, failures: 1 } },
+  },
+] as const;
+
+describe('a record', () => {
+  test.each(examples)('of $kind.name lies at its key and comes back as it was', (example) => {
+    const kind = example.kind as { serialize(value: unknown): string; parse(entry: Entry): unknown };
+    const entry = { key: example.key, revision: 5, value: kind.serialize(example.value) };
+    expect(kind.parse(entry)).toEqual({ revision: 5, value: example.value });
+    if (typeof example.at === 'string') expect(example.key).toBe(example.at);
+    else expect(example.key).toMatch(example.at);
+  });
+
+  test('says which fields are wrong, never what is in them', () => {
+    const value = JSON.stringify({ schema: 1, data: { ...account, keyPem: 42, createdAt: 'SECRET' } });
+    expect(() => accountRecord.parse({ key: 'account/ca', revision: 1, value })).toThrowError(
+      expect.objectContaining({
+        code: 'ERR_STORE_CORRUPT',
+        message: expect.stringMatching(/"account\/ca".*keyPem.*createdAt(?!.*SECRET)/),
+      }),
+    );
+  });
+
+  test.each(['', 'SECRET', '[]', '{"schema":0,"data":{}}', '{"data":{}}'])(
+    'of text %j is damaged',
+    (value) => {
+      expect(() => accountRecord.parse({ key: 'account/ca', revision: 1, value })).toThrowError(
+        expect.objectContaining({
+          code: 'ERR_STORE_CORRUPT',
+          message: expect.not.stringContaining('SECRET'),
+        }),
+      );
+    },
+  );
+
+  test('has one key per challenge token, whatever its case and length', () => {
+    const keys = ['abc', 'ABC', 'x'.repeat(4096), '../..'].map((token) => challengeRecord.key(token));
+    expect(new Set(keys).size).toBe(4);
+    for (const key of keys) expect(key).toMatch(/^challenge\/[0-9a-f]{64}$/);
+  });
+});
+
+describe('an older or newer record', () => {
+  const Third = z.object({ names: z.array(z.string()), note: z.string() });
+  const First = z.object({ name: z.string() });
+  const kind = defineRecord<[string], z.output<typeof Third>>({
+    name: 'thing',
+    data: Third,
+    migrations: [
+      (data) => ({ names: [First.parse(data).name] }),
+      (data) => ({ ...z.object({ names: z.array(z.string()) }).parse(data), note: 'migrated' }),
+    ],
+  });
+  const stored = (schema: number, data: unknown): Entry => ({
+    key: 'thing/a',
+    revision: 1,
+    value: JSON.stringify({ schema, data }),
+  });
+
+  test.each([
+    { schema: 1, data: { name: 'a' }, expected: { names: ['a'], note: 'migrated' } },
+    { schema: 2, data: { names: ['a'] }, expected: { names: ['a'], note: 'migrated' } },
+    { schema: 3, data: { names: ['a'], note: 'own' }, expected: { names: ['a'], note: 'own' } },
+  ])('of schema $schema is brought to the present one when it is read', ({ schema, data, expected }) => {
+    expect(kind.parse(stored(schema, data)).value).toEqual(expected);
+  });
+
+  test('is written with the present schema', () => {
+    expect(JSON.parse(kind.serialize({ names: [], note: '' }))).toMatchObject({ schema: 3 });
+  });
+
+  test('of a schema of the future is refused by name', () => {
+    expect(() => kind.parse(stored(4, {}))).toThrowError(
+      expect.objectContaining({
+        code: 'ERR_STORE_SCHEMA',
+        message: expect.stringContaining('"thing/a"'),
+        remedy: expect.stringMatching(/upgrade/),
+      }),
+    );
+  });
+
+  test('that its migration cannot read is damaged', () => {
+    expect(() => kind.parse(stored(1, { title: 'a' }))).toThrowError(
+      expect.objectContaining({ code: 'ERR_STORE_CORRUPT', message: expect.stringContaining('"thing/a"') }),
+    );
+  });
+});
+
+describe('reading from a store', () => {
+  const entries: readonly Entry[] = [
+    { key: 'account/ca', revision: 3, value: accountRecord.serialize(account) },
+    { key: 'account/ca2', revision: 4, value: accountRecord.serialize(account) },
+    { key: 'order/web/ca', revision: 5, value: '{}' },
+  ];
+  const store: Pick<StateStore, 'get' | 'list'> = {
+    get: async (key) => entries.find((entry) => entry.key === key),
+    list: async (prefix) => entries.filter((entry) => entry.key.startsWith(prefix)),
+  };
+
+  test('loads one with its revision, or undefined', async () => {
+    expect(await loadRecord(store, accountRecord, 'ca', { signal })).toEqual({ revision: 3, value: account });
+    expect(await loadRecord(store, accountRecord, ['nobody'], { signal })).toBeUndefined();
+  });
+
+  test('lists those of its kind with their keys', async () => {
+    const listed = await listRecords(store, accountRecord, [], { signal });
+    expect(listed.map(({ key, revision }) => [key, revision])).toEqual([
+      ['account/ca', 3],
+      ['account/ca2', 4],
+    ]);
+    expect(await listRecords(store, orderRecord, ['mail'], { signal })).toEqual([]);
+  });
+});
