@@ -4,16 +4,16 @@ import { askService, CHANGE_STATUSES, type EndWith, helpEnd, reportSummary } fro
 
 interface DistributeOptions {
   readonly host?: string;
-  readonly json: boolean;
+  readonly json?: boolean;
 }
 
 export function distributeCommand(context: CliContext, endWith: EndWith): Command {
   return new Command('distribute')
     .description('Bring every host to its bundles now, instead of at the next pass of the service')
     .option('--host <host>', 'only this host, named as in the configuration')
-    .option('--json', 'print the summary as JSON', false)
+    .option('--json', 'print the summary as JSON')
     .addHelpText('after', helpEnd(['kacme distribute', 'kacme distribute --host 10.0.0.11'], CHANGE_STATUSES))
-    .action(async ({ host, json }: DistributeOptions, command: Command) => {
+    .action(async ({ host, json = false }: DistributeOptions, command: Command) => {
       const summary = await askService(context, command, (service, options) =>
         service.distribute({ host }, options),
       );

@@ -26,8 +26,14 @@ export async function runCli(argv: readonly string[], context: CliContext): Prom
     context.stderr.write(describeError(error, { debug }));
     status = exitStatusOf(error);
   };
-  tolerateClosedReader(context.stdout, (error) => fail(error, false));
-  tolerateClosedReader(context.stderr, () => endWith(1));
+  let outputLost = false;
+  tolerateClosedReader(context.stdout, ({ message }) => {
+    outputLost = true;
+    context.stderr.write(`kacme: write the output: ${message}\n`);
+  });
+  tolerateClosedReader(context.stderr, () => {
+    outputLost = true;
+  });
 
   const program = buildProgram(context, endWith);
   try {
@@ -39,7 +45,7 @@ export async function runCli(argv: readonly string[], context: CliContext): Prom
   }
   // A full disk behind a redirected stdout is known only when the text has left.
   await Promise.all([flushed(context.stdout), flushed(context.stderr)]);
-  return status;
+  return outputLost ? 1 : status;
 }
 
 function isDebugging(program: Command): boolean {

@@ -3,18 +3,18 @@ import type { CliContext } from './context.ts';
 import { askService, CHANGE_STATUSES, type EndWith, helpEnd, reportSummary } from './service-command.ts';
 
 interface RenewOptions {
-  readonly force: boolean;
-  readonly dryRun: boolean;
-  readonly json: boolean;
+  readonly force?: boolean;
+  readonly dryRun?: boolean;
+  readonly json?: boolean;
 }
 
 export function renewCommand(context: CliContext, endWith: EndWith): Command {
   return new Command('renew')
     .description('Renew certificates that are due, then bring them to their hosts')
     .argument('[names...]', 'names of certificates, as configured (default: all of them)')
-    .option('--force', 'renew even what is not due; counts against the rate limits of the CA', false)
-    .option('--dry-run', 'print what would be done and why, and change nothing', false)
-    .option('--json', 'print the summary as JSON', false)
+    .option('--force', 'renew even what is not due; counts against the rate limits of the CA')
+    .option('--dry-run', 'print what would be done and why, and change nothing')
+    .option('--json', 'print the summary as JSON')
     .addHelpText(
       'after',
       helpEnd(
@@ -22,10 +22,16 @@ export function renewCommand(context: CliContext, endWith: EndWith): Command {
         CHANGE_STATUSES,
       ),
     )
-    .action(async (names: string[], { force, dryRun, json }: RenewOptions, command: Command) => {
-      const summary = await askService(context, command, (service, options) =>
-        service.renew({ names, force, dryRun }, options),
-      );
-      reportSummary(context, summary, { json }, endWith);
-    });
+    .action(
+      async (
+        names: string[],
+        { force = false, dryRun = false, json = false }: RenewOptions,
+        command: Command,
+      ) => {
+        const summary = await askService(context, command, (service, options) =>
+          service.renew({ names, force, dryRun }, options),
+        );
+        reportSummary(context, summary, { json }, endWith);
+      },
+    );
 }

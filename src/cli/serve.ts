@@ -9,8 +9,8 @@ export function serveCommand(context: CliContext): Command {
     .addHelpText(
       'after',
       `
-Runs in the foreground and logs to stderr. SIGTERM and SIGINT stop it cleanly, a second one at once; SIGHUP reads
-the configuration again.
+Runs in the foreground and logs to stderr. SIGTERM and SIGINT stop it cleanly, a
+second one at once; SIGHUP reads the configuration again.
 ${helpEnd(
   ['kacme serve', 'kacme serve --config base.yaml --config site.yaml --log-level debug'],
   ['0  stopped as asked', '1  could not start, or failed', '2  wrong usage or configuration'],

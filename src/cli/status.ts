@@ -9,7 +9,7 @@ export function statusCommand(context: CliContext, endWith: EndWith): Command {
   const { stdout, env } = context;
   return new Command('status')
     .description('Show certificates, hosts, what failed, and what happens next')
-    .option('--json', 'print it as JSON', false)
+    .option('--json', 'print it as JSON')
     .addHelpText(
       'after',
       helpEnd(
@@ -22,7 +22,7 @@ export function statusCommand(context: CliContext, endWith: EndWith): Command {
         ],
       ),
     )
-    .action(async ({ json }: { json: boolean }, command: Command) => {
+    .action(async ({ json = false }: { json?: boolean }, command: Command) => {
       const status = await askService(context, command, (service, { signal }) => service.status({ signal }));
       if (json) writeJson(stdout, status);
       else stdout.write(renderStatus(status, context.now(), viewOf(stdout, env)));

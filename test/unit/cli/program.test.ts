@@ -220,7 +220,7 @@ describe('output', () => {
     context.stdout._write = (_chunk, _encoding, done: (error?: Error) => void) =>
       setImmediate(done, Object.assign(new Error('write ENOSPC'), { code: 'ENOSPC' }));
     expect(await runCli(['status'], context)).toBe(1);
-    expect(context.stderr.text).toContain('ENOSPC');
+    expect(context.stderr.text).toBe('kacme: write the output: write ENOSPC\n');
   });
 
   test('reload-config needs a running service', async () => {
