@@ -155,7 +155,7 @@ export class SshConnection {
   /** Keeps the first line that the server says, which tells what it is when it is no sshd. */
   readonly #listen = (chunk: Buffer): void => {
     this.#heard += chunk.toString('latin1', 0, HEARD_BYTES - this.#heard.length);
-    if (!/^SSH-.*\n/m.test(this.#heard)) return;
+    if (!/^SSH-[^\n]*\n/m.test(this.#heard)) return;
     this.#phase = 'exchange keys';
     this.#socket.off('data', this.#listen);
   };
