@@ -32,6 +32,8 @@ export interface HaproxyOptions {
   readonly certificates?: Readonly<Record<string, string>>;
   /** An existing directory of the account; one of its own otherwise. */
   readonly directory?: string;
+  /** Where HAProxy sees that directory; its configuration names every path there. */
+  readonly seenAt?: string | undefined;
 }
 
 export interface TestHaproxy extends AsyncDisposable {
@@ -42,7 +44,7 @@ export interface TestHaproxy extends AsyncDisposable {
   readonly socketPath: string;
   readonly masterSocketPath: string;
   readonly configPath: string;
-  /** The path of its `crt` argument. */
+  /** The path of its `crt` argument (with `seenAt`, HAProxy sees it there instead: `haproxyPaths`). */
   readonly certPath: string;
   readonly certDirectory: string;
   readonly running: boolean;
@@ -66,6 +68,18 @@ export interface TestHaproxy extends AsyncDisposable {
   close(): Promise<void>;
 }
 
+/** Where the files of a HAProxy lie below its directory. */
+export function haproxyPaths(directory: string) {
+  const certDirectory = join(directory, 'certs');
+  return {
+    socketPath: join(directory, 'haproxy.sock'),
+    masterSocketPath: join(directory, 'master.sock'),
+    configPath: join(directory, 'haproxy.cfg'),
+    certDirectory,
+    certPath: join(certDirectory, 'haproxy.pem'),
+  };
+}
+
 /** A real HAProxy in master-worker mode under the lab's account. */
 export async function startHaproxy(options: HaproxyOptions = {}): Promise<TestHaproxy> {
   const account = labAccount();
@@ -76,18 +90,15 @@ export async function startHaproxy(options: HaproxyOptions = {}): Promise<TestHa
     address,
     tlsPort: options.tlsPort ?? (await freePort(address)),
     httpPort: options.httpPort ?? (await freePort(address)),
-    socketPath: join(directory, 'haproxy.sock'),
-    masterSocketPath: join(directory, 'master.sock'),
-    configPath: join(directory, 'haproxy.cfg'),
-    certDirectory: join(directory, 'certs'),
-    certPath: join(directory, 'certs', 'haproxy.pem'),
+    ...haproxyPaths(directory),
   };
+  const seen = { ...place, ...haproxyPaths(options.seenAt ?? directory) };
   await mkdir(place.certDirectory, { mode: 0o700 });
   const pems = { ...options.certificates, 'haproxy.pem': options.bundlePem };
   for (const [name, pem] of Object.entries(pems)) {
     if (pem !== undefined) await writeFile(join(place.certDirectory, name), pem, { mode: 0o600 });
   }
-  await writeFile(place.configPath, renderConfig(place, options), { mode: 0o600 });
+  await writeFile(place.configPath, renderConfig(seen, options), { mode: 0o600 });
   await giveTo(account, directory);
 
   let master: RunningProcess | undefined;
@@ -102,14 +113,15 @@ export async function startHaproxy(options: HaproxyOptions = {}): Promise<TestHa
   const start = async () => {
     if (master !== undefined) return;
     const { haproxy, env } = programs();
-    const sockets = options.masterSocket === false ? [] : ['-S', `${place.masterSocketPath},mode,600`];
+    const sockets = options.masterSocket === false ? [] : ['-S', `${seen.masterSocketPath},mode,600`];
     master = await startProcess({
       name: 'haproxy',
       command: haproxy,
-      args: ['-W', '-db', ...sockets, '-f', place.configPath],
+      args: ['-W', '-db', ...sockets, '-f', seen.configPath],
       env,
       cwd: directory,
       account,
+      view: options.seenAt === undefined ? undefined : { directory, at: options.seenAt },
       ready: () => answers(place.socketPath),
     });
   };

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { eventually } from './eventually.ts';
 
@@ -10,8 +10,19 @@ export interface ProcessOptions {
   readonly env: Readonly<Record<string, string>>;
   readonly cwd?: string | undefined;
   readonly account?: { readonly uid: number; readonly gid: number } | undefined;
+  readonly view?: View | undefined;
   /** Asked until it is true; gets stdout and stderr so far. */
   readonly ready: (output: string) => boolean | Promise<boolean>;
+}
+
+/**
+ * A mount namespace of its own in which `directory` lies at `at` (mount_namespaces(7)), so that servers of one
+ * machine find their files at the same path, as those of several machines do. Needs root: see `canHaveViews`.
+ */
+export interface View {
+  readonly directory: string;
+  /** An existing directory; what it holds otherwise is hidden from the process. */
+  readonly at: string;
 }
 
 export interface RunningProcess extends AsyncDisposable {
@@ -30,13 +41,11 @@ export interface RunningProcess extends AsyncDisposable {
  * this process (setpriv(1), PR_SET_PDEATHSIG), so that a killed test run leaves nothing running.
  */
 export async function startProcess(options: ProcessOptions): Promise<RunningProcess> {
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', options.command, ...options.args], {
+  const { command, args } = launched(options);
+  const child = spawn(command, args, {
     env: { ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-    ...(options.account === undefined || process.getuid?.() !== 0
-      ? {}
-      : { uid: options.account.uid, gid: options.account.gid }),
   });
   const running = supervise(child, options.name);
   let gone = false;
@@ -55,6 +64,29 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
       cause: error,
     });
   }
+}
+
+/** The process id stays the same: each of these replaces itself by the next one. */
+function launched({ command, args, account, view }: ProcessOptions): { command: string; args: string[] } {
+  const identity =
+    account === undefined || process.getuid?.() !== 0
+      ? []
+      : ['--reuid', String(account.uid), '--regid', String(account.gid), '--clear-groups'];
+  const privileged = [...identity, '--pdeathsig', 'KILL', command, ...args];
+  if (view === undefined) return { command: 'setpriv', args: privileged };
+  return {
+    command: 'unshare',
+    args: ['--mount', 'sh', '-c', MOUNT_THEN_RUN, view.directory, view.at, 'setpriv', ...privileged],
+  };
+}
+
+const MOUNT_THEN_RUN = 'mount --bind "$0" "$1" && shift && exec "$@"';
+
+/** Whether this machine lets us have a `View`: a container without CAP_SYS_ADMIN does not. */
+export function canHaveViews({ directory, at }: View): boolean {
+  const { PATH = '/usr/bin:/bin' } = process.env;
+  const args = ['--mount', 'sh', '-c', MOUNT_THEN_RUN, directory, at, 'true'];
+  return spawnSync('unshare', args, { env: { PATH }, stdio: 'ignore' }).status === 0;
 }
 
 function supervise(child: ChildProcess, name: string): RunningProcess {

@@ -37,6 +37,8 @@ export interface SshdOptions {
   readonly configLines?: readonly string[];
   /** An existing directory of the account; one of its own otherwise. */
   readonly directory?: string;
+  /** Where the host sees that directory. */
+  readonly seenAt?: string | undefined;
 }
 
 export interface TestSshd extends AsyncDisposable {
@@ -122,6 +124,7 @@ export async function startSshd(options: SshdOptions = {}): Promise<TestSshd> {
       env: { ...env, ...nssEnvironment(directory) },
       cwd: directory,
       account,
+      view: options.seenAt === undefined ? undefined : { directory: dirname(directory), at: options.seenAt },
       ready: (output) => output.includes('Server listening on'),
     });
   };
