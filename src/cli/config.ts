@@ -22,7 +22,6 @@ export function configCommand(context: ConfigContext): Command {
 function checkCommand({ signal, stdout }: ConfigContext): Command {
   return new Command('check')
     .description('Report every mistake in the configuration, each with file, line and column')
-    .configureHelp({ showGlobalOptions: true })
     .addHelpText(
       'after',
       `
@@ -43,7 +42,6 @@ function showCommand({ signal, stdout }: ConfigContext): Command {
   return new Command('show')
     .description('Print the configuration in force: overlays applied, defaults filled in, secrets left out')
     .option('--json', 'as JSON instead of YAML', false)
-    .configureHelp({ showGlobalOptions: true })
     .addHelpText(
       'after',
       `
