@@ -79,8 +79,9 @@ export function readSet(answer: string, path: string): 'created' | 'merged' | Re
   return readRefusal(answer);
 }
 
+/** `answer` may go on with what was asked in the same line after the commit. */
 export function readCommit(answer: string): 'committed' | Refusal {
-  return /^Success!$/m.test(answer) ? 'committed' : readRefusal(answer);
+  return /^Success!$/m.test(answer) ? 'committed' : readRefusal(splitAnswers(answer)[0] ?? '');
 }
 
 export function readAbort(answer: string): 'aborted' | 'nothing pending' | Refusal {
