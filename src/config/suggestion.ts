@@ -1,5 +1,5 @@
 /** The one of `known` that was probably meant by `given`: at most two edits away, and fewer for short words. */
-export function suggestion(given: string, known: readonly string[]): string | undefined {
+function suggestion(given: string, known: readonly string[]): string | undefined {
   const allowed = given.length < 5 ? 1 : 2;
   let best: { readonly word: string; readonly distance: number } | undefined;
   for (const word of known) {
