@@ -1,4 +1,5 @@
-import { chmod, rm } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,8 +18,7 @@ export async function bundle({
   entry = join(repository, 'src', 'main.ts'),
   outdir = join(repository, 'dist'),
 } = {}) {
-  await rm(outdir, { recursive: true, force: true });
-  const { metafile } = await build({
+  const { metafile, outputFiles } = await build({
     entryPoints: { kacme: entry },
     outdir,
     absWorkingDir: repository,
@@ -36,6 +36,7 @@ export async function bundle({
     sourcemap: 'linked',
     sourcesContent: false,
     metafile: true,
+    write: false,
     logLevel: 'warning',
     plugins: [lazyPackages],
     // Optional parts of ssh2; it does without them.
@@ -49,6 +50,8 @@ import { createRequire as kacmeCreateRequire } from 'node:module';
 const require = kacmeCreateRequire(import.meta.url);`,
     },
   });
+  for (const { path, contents } of outputFiles) await replaceIfDifferent(path, contents);
+  await removeOthers(outdir, new Set(outputFiles.map(({ path }) => path)));
   const command = join(outdir, 'kacme.js');
   await chmod(command, 0o755);
   const scripts = Object.entries(metafile.outputs).filter(([path]) => path.endsWith('.js'));
@@ -76,6 +79,33 @@ const lazyPackages = {
     });
   },
 };
+
+/**
+ * Never takes away what a running kacme may be about to load: builds of the same source do not disturb each other.
+ *
+ * @param {string} path
+ * @param {Uint8Array} contents
+ */
+async function replaceIfDifferent(path, contents) {
+  const present = await readFile(path).catch(() => undefined);
+  if (present?.equals(contents)) return;
+  const draft = `${path}.${randomUUID().slice(0, 8)}.tmp`;
+  await mkdir(dirname(path), { recursive: true });
+  await writeFile(draft, contents, { mode: path.endsWith('.js') ? 0o755 : 0o644 });
+  await rename(draft, path);
+}
+
+/**
+ * @param {string} directory
+ * @param {ReadonlySet<string>} kept
+ */
+async function removeOthers(directory, kept) {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+  // Drafts belong to a build beside this one.
+  const others = files.filter((path) => !kept.has(path) && !path.endsWith('.tmp'));
+  await Promise.all(others.map((path) => rm(path, { force: true })));
+}
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const { command, bytes } = await bundle();
