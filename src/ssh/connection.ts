@@ -45,6 +45,8 @@ export class SshConnection {
     });
     this.client.on('error', (error) => {
       this.#lastError ??= error;
+      // ssh2 would wait for the other side to hang up, which a hostile or frozen one never does.
+      socket.destroySoon();
     });
     this.client.on('close', () => this.#closed.abort(this.#explainEnd()));
   }
@@ -62,10 +64,7 @@ export class SshConnection {
     const socket = await connectTcp(target, { signal, timeoutMs: remaining() });
     const connection = new SshConnection(target, socket);
     try {
-      await connection.#logIn(credentials, {
-        signal,
-        timeoutMs: Math.max(1, deadlineMs - performance.now()),
-      });
+      await connection.#logIn(credentials, { signal, timeoutMs: remaining() });
       return connection;
     } catch (error) {
       socket.destroy();

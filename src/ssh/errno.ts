@@ -13,7 +13,7 @@ const PROBLEMS: Readonly<Record<string, FileProblem>> = {
   EROFS: 'read-only',
 };
 
-export const errnoOf = (error: unknown): string | undefined =>
+const errnoOf = (error: unknown): string | undefined =>
   error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 
 /** undefined in the place of an error that says that nothing is there. */

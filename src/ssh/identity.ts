@@ -1,4 +1,4 @@
-import { type ParsedKey, utils } from 'ssh2';
+import ssh2, { type ParsedKey } from 'ssh2';
 import { KacmeError } from '../domain/errors.ts';
 import type { SecretRef } from '../domain/model.ts';
 
@@ -13,7 +13,7 @@ export async function readIdentity(
   readSecret: ReadSecret,
   { signal }: { signal: AbortSignal },
 ): Promise<ParsedKey> {
-  const parsed = utils.parseKey(await readSecret(ref, { signal }));
+  const parsed = ssh2.utils.parseKey(await readSecret(ref, { signal }));
   // A multi-key file is parsed into an array, which the library's types leave out.
   const key = Array.isArray(parsed) ? (parsed[0] as ParsedKey | Error) : parsed;
   if (key instanceof Error) {

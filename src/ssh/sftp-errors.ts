@@ -33,11 +33,7 @@ export interface PlaceFacts {
 }
 
 /** SFTP version 3 says only "Failure" for a full disk, a read-only one and a taken name: the facts decide. */
-export function problemOf(
-  status: number | undefined,
-  file: FileStep,
-  facts: PlaceFacts | undefined,
-): FileProblem {
+function problemOf(status: number | undefined, file: FileStep, facts: PlaceFacts | undefined): FileProblem {
   if (status === NO_SUCH_FILE) return 'missing';
   if (status === PERMISSION_DENIED) return 'denied';
   if (status !== FAILURE || file.access === 'read' || facts === undefined) return 'other';

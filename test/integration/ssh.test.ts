@@ -76,7 +76,7 @@ describe('the host key', () => {
       reason: expect.stringContaining(`presented ssh-ed25519 ${presented}`),
       remedy: expect.stringContaining(`ssh-keyscan -p ${server.port} ${server.address}`),
     });
-    expect(server.output()).toContain('[preauth]');
+    await expect.poll(() => server.output()).toContain('[preauth]'); // it has seen the connection end
     expect(server.output()).not.toMatch(/Accepted|Failed|user haproxy/);
   });
 
@@ -92,6 +92,7 @@ describe('the host key', () => {
         `presented ssh-ed25519 ${presented}, but pinned is ssh-ed25519 ${pinned} (${server.knownHostsFile}:1)`,
       ),
     });
+    await expect.poll(() => server.output()).toContain('[preauth]');
     expect(server.output()).not.toMatch(/Accepted|Failed|user haproxy/);
   });
 
