@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { certificatesIn, factsOf } from '../../src/domain/x509.ts';
 import { selfSigned, testCa } from '../support/pem.ts';
+import { signalAll } from '../support/process.ts';
 import { startTlsLoad } from '../support/tls-load.ts';
 import { haproxyLab } from './haproxy-fixture.ts';
 
@@ -102,6 +103,15 @@ test('with HAProxy stopped only the file is written, and HAProxy then starts wit
   await lab.host.haproxy.start();
   expect(await lab.served()).toBe(first.fingerprint256);
   await onlyTheBundle(lab.host.certPath);
+});
+
+test('a HAProxy that takes the connection and says nothing is a failure, not called stopped', async () => {
+  const lab = await haproxyLab();
+  const frozen = lab.host.haproxy.pids();
+  signalAll(frozen, 'SIGSTOP');
+  onTestFinished(() => signalAll(frozen, 'SIGCONT'));
+  const signal = AbortSignal.timeout(700);
+  await expect(lab.haproxy.observe([lab.deployment], { signal })).rejects.toThrow(/timeout/);
 });
 
 test('memory alone is swapped where the file is right already', async () => {
