@@ -197,7 +197,9 @@ async function connectTcp(
     await bounded<void>(
       (done) => {
         socket.once('error', done);
-        socket.connect({ host: address, port, noDelay: true }, () => done(undefined));
+        // The option of the same name is ignored by a socket that exists already (Node 20).
+        socket.setNoDelay(true);
+        socket.connect({ host: address, port }, () => done(undefined));
       },
       {
         until: [signal],

@@ -21,6 +21,7 @@ export class ForwardedSocket extends Duplex {
       if (!this.push(chunk)) channel.pause();
     });
     channel.on('end', () => this.push(null));
+    channel.on('error', (error: Error) => this.destroy(error));
     channel.on('close', () => this.#settleWrite(gone()));
     if (closed.aborted) this.#onClosed();
   }

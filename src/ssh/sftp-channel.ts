@@ -39,6 +39,7 @@ function speakSftp(channel: ClientChannel, done: Done<SFTPWrapper>): void {
     exit = code ?? signal;
   });
   channel.on('data', (chunk: Buffer) => sftp.push(chunk));
+  channel.on('error', (error: Error) => sftp.emit('error', error));
   channel.on('close', () => {
     sftp.push(null);
     sftp.emit('close');
