@@ -26,6 +26,8 @@ export interface HaproxyOptions {
   readonly masterSocket?: boolean;
   /** More lines for the `global` section. */
   readonly globalLines?: readonly string[];
+  /** More bundles that it loads, by their names in the certificates directory. */
+  readonly moreBundles?: readonly string[];
   /** More arguments of `bind ... ssl crt PATH`. */
   readonly bindArguments?: string;
   /** More PEM files by name, written to the certificates directory, e.g. for `bindArguments`. */
@@ -122,14 +124,30 @@ export async function startHaproxy(options: HaproxyOptions = {}): Promise<TestHa
       cwd: directory,
       account,
       view: options.seenAt === undefined ? undefined : { directory, at: options.seenAt },
-      ready: () => answers(place.socketPath),
+      ready: async (output) => (await servingWorker(output)) !== undefined,
     });
+  };
+  const command = (text: string) => haproxyCommand(place.socketPath, text);
+  /**
+   * The pid of the worker that answers, once the master knows it too: before that a signal to the master is
+   * lost (2.6), although its worker serves.
+   */
+  const servingWorker = async (said: string): Promise<string | undefined> => {
+    try {
+      const pid = infoField(await command('show info'), 'Pid');
+      const known =
+        options.masterSocket === false
+          ? said.includes('Loading success')
+          : (await haproxyCommand(place.masterSocketPath, 'show proc')).includes(pid);
+      return known ? pid : undefined;
+    } catch {
+      return undefined; // A socket is not there yet, or is being handed over.
+    }
   };
   const close = async () => {
     await end('SIGTERM');
     await scratch?.remove();
   };
-  const command = (text: string) => haproxyCommand(place.socketPath, text);
   const haproxy: TestHaproxy = {
     ...place,
     get running() {
@@ -140,7 +158,7 @@ export async function startHaproxy(options: HaproxyOptions = {}): Promise<TestHa
     start,
     stop: () => end('SIGTERM'),
     kill: () => end('SIGKILL'),
-    reload: () => reload(master, command),
+    reload: () => reload(master, servingWorker),
     servedFingerprint256: (servername) => servedFingerprint256(address, place.tlsPort, servername),
     command,
     version: async () => infoField(await command('show info'), 'Version'),
@@ -159,26 +177,19 @@ export async function startHaproxy(options: HaproxyOptions = {}): Promise<TestHa
 
 async function reload(
   master: RunningProcess | undefined,
-  command: (text: string) => Promise<string>,
+  servingWorker: (said: string) => Promise<string | undefined>,
 ): Promise<void> {
   if (master === undefined) throw new Error('HAProxy is stopped: there is nothing to reload');
-  const before = infoField(await command('show info'), 'Pid');
+  const before = await eventually('HAProxy answers', () => servingWorker(master.output()));
   const said = master.output().length;
-  master.signal('SIGUSR2');
   const saidSince = () => master.output().slice(said);
+  master.signal('SIGUSR2');
   const outcome = await eventually('a new HAProxy worker answers', async () => {
     if (saidSince().includes('[ALERT]')) return 'refused';
-    return infoField(await command('show info'), 'Pid') !== before && 'reloaded';
+    const worker = await servingWorker(saidSince());
+    return worker !== undefined && worker !== before && 'reloaded';
   });
   if (outcome === 'refused') throw new Error(`HAProxy refused the reload: ${saidSince()}`);
-}
-
-async function answers(socketPath: string): Promise<boolean> {
-  try {
-    return (await haproxyCommand(socketPath, 'show info')).includes('Version:');
-  } catch {
-    return false; // The socket is not there yet.
-  }
 }
 
 function infoField(info: string, field: string): string {
@@ -190,12 +201,14 @@ interface Place {
   readonly tlsPort: number;
   readonly httpPort: number;
   readonly socketPath: string;
+  readonly certDirectory: string;
   readonly certPath: string;
 }
 
 function renderConfig(place: Place, options: HaproxyOptions): string {
   const { address, tlsPort, httpPort } = place;
   const challenge = '{ path_beg /.well-known/acme-challenge/ }';
+  const more = (options.moreBundles ?? []).map((name) => `crt ${join(place.certDirectory, name)}`);
   const routed = options.challengeBackend !== undefined;
   const sections = [
     [
@@ -211,7 +224,14 @@ function renderConfig(place: Place, options: HaproxyOptions): string {
     ['defaults', 'mode http', 'timeout connect 5s', 'timeout client 30s', 'timeout server 30s'],
     [
       'frontend tls',
-      `bind ${address}:${tlsPort} ssl crt ${place.certPath} ${options.bindArguments ?? ''}`,
+      [
+        'bind',
+        `${address}:${tlsPort}`,
+        'ssl',
+        `crt ${place.certPath}`,
+        ...more,
+        options.bindArguments ?? '',
+      ].join(' '),
       'http-request return status 200 content-type text/plain string "served by HAProxy\\n"',
     ],
     [
