@@ -71,7 +71,7 @@ function withIssuing(own: TestCertificate): TestCa {
   };
 }
 
-export function newKey(type: KeyType = 'ecdsa-p256'): KeyObject {
+function newKey(type: KeyType = 'ecdsa-p256'): KeyObject {
   if (type === 'ecdsa-p256') return generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
   if (type === 'ecdsa-p384') return generateKeyPairSync('ec', { namedCurve: 'P-384' }).privateKey;
   const modulusLength = { 'rsa-2048': 2048, 'rsa-3072': 3072, 'rsa-4096': 4096 }[type];
