@@ -1,0 +1,183 @@
+import type { Logger } from 'pino';
+import type { Dispatcher } from 'undici';
+import type { IssuerSpec } from '../domain/model.ts';
+import type {
+  Authorization,
+  CertificateAuthority,
+  ConnectCertificateAuthority,
+  Order,
+} from '../ports/certificate-authority.ts';
+import type { Clock } from '../ports/clock.ts';
+import type { EffectOptions } from '../ports/leadership.ts';
+import { AcmeAccount, type ReadSecret } from './account.ts';
+import { parseAuthorization } from './authorization.ts';
+import { PEM_CHAIN, parseChain } from './certificate.ts';
+import { openDispatcher } from './dispatcher.ts';
+import { requireLocation } from './document.ts';
+import { orderPayload, parseOrder } from './order.ts';
+import { poll } from './poll.ts';
+import { AcmeSession } from './session.ts';
+import { certificateRequest, loadSigner } from './signing-core.ts';
+import { AcmeTransport } from './transport.ts';
+
+/** What the CA needs at least to fetch a challenge or to sign; looking earlier only costs a request. */
+const FIRST_LOOK_MS = 30;
+
+export interface CertificateAuthorityDeps {
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** kacme's own, for the User-Agent (RFC 8555 section 6.1). */
+  readonly version: string;
+  /** Resolves a reference of the configuration; throws `ERR_SECRET_UNREADABLE`. */
+  readonly readSecret: ReadSecret;
+  /** Called once per request sent, for metrics; `result` is `ok` or an error code. */
+  readonly onRequest?: (issuer: string, result: string) => void;
+}
+
+export interface CertificateAuthorities {
+  /**
+   * Reads the issuer's `caFile` and loads the libraries; the CA is not asked yet. Throws `ERR_CONFIG_UNREADABLE` or
+   * `ERR_STORE_CORRUPT`.
+   */
+  readonly connect: ConnectCertificateAuthority;
+  /** Cuts every connection to every CA. */
+  close(): Promise<void>;
+}
+
+/** The adapter for certificate authorities that speak RFC 8555. */
+export function connectCertificateAuthorities(deps: CertificateAuthorityDeps): CertificateAuthorities {
+  const dispatchers: Dispatcher[] = [];
+  return {
+    connect: async (issuer, accountKeyPem) => {
+      const [dispatcher, signer] = await Promise.all([
+        openDispatcher(issuer),
+        loadSigner(issuer.directory, accountKeyPem),
+      ]);
+      dispatchers.push(dispatcher);
+      const transport = new AcmeTransport({
+        issuer: issuer.name,
+        dispatcher,
+        timeoutMs: issuer.timeoutMs,
+        userAgent: `kacme/${deps.version} (node ${process.versions.node})`,
+        clock: deps.clock,
+        log: deps.log.child({ issuer: issuer.name }),
+        onRequest: deps.onRequest,
+      });
+      const session = new AcmeSession({
+        directoryUrl: issuer.directory,
+        transport,
+        signer,
+        monotonicMs: () => deps.clock.monotonicMs(),
+      });
+      const account = new AcmeAccount({ issuer, session, readSecret: deps.readSecret });
+      return new AcmeCertificateAuthority(issuer, session, account, deps.clock);
+    },
+    close: async () => {
+      await Promise.all(dispatchers.splice(0).map((dispatcher) => dispatcher.destroy()));
+    },
+  };
+}
+
+class AcmeCertificateAuthority implements CertificateAuthority {
+  readonly #issuer: IssuerSpec;
+  readonly #session: AcmeSession;
+  readonly #account: AcmeAccount;
+  readonly #clock: Clock;
+  /** Orders just finalized: when the CA asked to be asked again (section 7.4). */
+  readonly #finalized = new Map<string, Date | undefined>();
+
+  constructor(issuer: IssuerSpec, session: AcmeSession, account: AcmeAccount, clock: Clock) {
+    this.#issuer = issuer;
+    this.#session = session;
+    this.#account = account;
+    this.#clock = clock;
+  }
+
+  ensureAccount(options: EffectOptions): Promise<string> {
+    return this.#account.ensure(options);
+  }
+
+  async newOrder(identifiers: readonly string[], options: EffectOptions): Promise<Order> {
+    const directory = await this.#session.directory(options);
+    const payload = orderPayload(this.#issuer, identifiers, directory);
+    const response = await this.#account.post(
+      { resource: 'newOrder', url: directory.newOrder, payload },
+      options,
+    );
+    return parseOrder(requireLocation(response), response);
+  }
+
+  async order(url: string, { signal }: { signal: AbortSignal }): Promise<Order> {
+    const response = await this.#account.post({ resource: 'order', url, payload: undefined }, { signal });
+    return parseOrder(url, response);
+  }
+
+  async authorization(url: string, { signal }: { signal: AbortSignal }): Promise<Authorization> {
+    const response = await this.#account.post(
+      { resource: 'authorization', url, payload: undefined },
+      { signal },
+    );
+    return parseAuthorization(url, response, this.#session.signer);
+  }
+
+  async respond(challengeUrl: string, options: EffectOptions): Promise<void> {
+    await this.#account.post({ resource: 'challenge', url: challengeUrl, payload: {} }, options);
+  }
+
+  awaitAuthorization(url: string, { signal }: { signal: AbortSignal }): Promise<Authorization> {
+    const look = async () => {
+      const response = await this.#account.post(
+        { resource: 'authorization', url, payload: undefined },
+        { signal },
+      );
+      const authorization = await parseAuthorization(url, response, this.#session.signer);
+      const settled = authorization.status === 'pending' ? undefined : authorization;
+      return { settled, notBefore: response.notBefore };
+    };
+    const what = `authorization ${url}`;
+    return poll(look, { what, clock: this.#clock, firstMs: FIRST_LOOK_MS, signal });
+  }
+
+  async finalize(
+    order: Order,
+    { keyPem, identifiers }: { keyPem: string; identifiers: readonly string[] },
+    options: EffectOptions,
+  ): Promise<Order> {
+    const payload = { csr: await certificateRequest(keyPem, identifiers) };
+    const response = await this.#account.post(
+      { resource: 'finalize', url: order.finalize, payload },
+      options,
+    );
+    const finalized = parseOrder(order.url, response);
+    if (finalized.status === 'processing') this.#finalized.set(order.url, response.notBefore);
+    return finalized;
+  }
+
+  async awaitOrder(url: string, { signal }: { signal: AbortSignal }): Promise<Order> {
+    const look = async () => {
+      const response = await this.#account.post({ resource: 'order', url, payload: undefined }, { signal });
+      const order = parseOrder(url, response);
+      const settled = order.status === 'pending' || order.status === 'processing' ? undefined : order;
+      return { settled, notBefore: response.notBefore };
+    };
+    const firstMs = this.#firstLookMs(url);
+    this.#finalized.delete(url);
+    return poll(look, { what: `order ${url}`, clock: this.#clock, firstMs, signal });
+  }
+
+  async certificate(url: string, { signal }: { signal: AbortSignal }): Promise<string> {
+    const response = await this.#account.post(
+      { resource: 'certificate', url, payload: undefined, accept: PEM_CHAIN },
+      { signal },
+    );
+    return parseChain(response);
+  }
+
+  /** At once, unless the order was finalized just now: then the CA has begun to work this very moment. */
+  #firstLookMs(url: string): number {
+    if (!this.#finalized.has(url)) return 0;
+    const notBefore = this.#finalized.get(url);
+    const askedMs = notBefore === undefined ? 0 : notBefore.getTime() - this.#clock.now().getTime();
+    return Math.max(askedMs, FIRST_LOOK_MS);
+  }
+}

@@ -1,0 +1,39 @@
+import { z } from 'zod';
+import { parseDocument } from './document.ts';
+import type { AcmeResponse } from './transport.ts';
+
+const directorySchema = z.object({
+  newNonce: z.url(),
+  newAccount: z.url(),
+  newOrder: z.url(),
+  meta: z
+    .object({
+      termsOfService: z.string().optional(),
+      /** draft-ietf-acme-profiles: descriptions by name. */
+      profiles: z.record(z.string(), z.unknown()).optional(),
+    })
+    .default({}),
+});
+
+/** RFC 8555 section 7.1.1 */
+export interface Directory {
+  readonly newNonce: string;
+  readonly newAccount: string;
+  readonly newOrder: string;
+  /** URL of the terms that an account must agree to. */
+  readonly termsOfService: string | undefined;
+  /** Undefined when the CA knows no profiles. */
+  readonly profiles: readonly string[] | undefined;
+}
+
+/** Throws `ERR_ACME_MALFORMED`. */
+export function parseDirectory(response: AcmeResponse): Directory {
+  const { meta, newNonce, newAccount, newOrder } = parseDocument(directorySchema, response);
+  return {
+    newNonce,
+    newAccount,
+    newOrder,
+    termsOfService: meta.termsOfService,
+    profiles: meta.profiles === undefined ? undefined : Object.keys(meta.profiles),
+  };
+}

@@ -1,0 +1,173 @@
+import { expect, test } from 'vitest';
+import { parseAuthorization } from '../../../src/acme/authorization.ts';
+import { parseChain } from '../../../src/acme/certificate.ts';
+import { parseDirectory } from '../../../src/acme/directory.ts';
+import { requireLocation } from '../../../src/acme/document.ts';
+import { orderPayload, parseOrder } from '../../../src/acme/order.ts';
+import type { AcmeSigner } from '../../../src/acme/signing-core.ts';
+import type { AcmeResponse } from '../../../src/acme/transport.ts';
+import type { IssuerSpec } from '../../../src/domain/model.ts';
+import { testCa } from '../../support/pem.ts';
+
+const response = (body: unknown, headers: Readonly<Record<string, string>> = {}): AcmeResponse => ({
+  request: { resource: 'order', method: 'POST', url: 'https://ca.test/order/1' },
+  status: 200,
+  body: typeof body === 'string' ? body : JSON.stringify(body),
+  notBefore: undefined,
+  header: (name) => headers[name],
+});
+
+const signer: AcmeSigner = {
+  sign: () => '',
+  externalAccountBinding: () => ({}),
+  keyAuthorization: async (token) => `${token}.thumbprint`,
+};
+
+const order = {
+  status: 'pending',
+  identifiers: [{ type: 'dns', value: 'one.test' }],
+  authorizations: ['https://ca.test/authz/1'],
+  finalize: 'https://ca.test/order/1/finalize',
+  expires: '2026-03-02T12:00:00Z',
+};
+
+const issuer: IssuerSpec = {
+  name: 'main',
+  directory: 'https://ca.test/dir',
+  contact: [],
+  termsOfServiceAgreed: true,
+  profile: undefined,
+  eab: undefined,
+  caFile: undefined,
+  timeoutMs: 1_000,
+};
+
+const directory = parseDirectory(
+  response({
+    newNonce: 'https://ca.test/nonce',
+    newAccount: 'https://ca.test/account',
+    newOrder: 'https://ca.test/order',
+    meta: { profiles: { classic: 'https://ca.test/classic', shortlived: 'https://ca.test/short' } },
+  }),
+);
+
+test('an order keeps what an issuance needs, with its URL', () => {
+  expect(parseOrder('https://ca.test/order/1', response(order))).toEqual({
+    url: 'https://ca.test/order/1',
+    status: 'pending',
+    authorizations: ['https://ca.test/authz/1'],
+    finalize: 'https://ca.test/order/1/finalize',
+    certificate: undefined,
+    expires: new Date('2026-03-02T12:00:00Z'),
+    error: undefined,
+  });
+});
+
+test('an invalid order says why in the words of the CA', () => {
+  const error = { type: 'urn:ietf:params:acme:error:caa', detail: 'CAA forbids' };
+  expect(parseOrder('u', response({ ...order, status: 'invalid', error })).error).toBe('CAA forbids (caa)');
+});
+
+test.each([
+  { what: 'HTML', body: '<html>maintenance</html>', says: '"<html>maintenance</html>"' },
+  { what: 'nothing', body: '', says: 'an empty answer' },
+  { what: 'half a document', body: '{"status": "pend', says: 'no JSON document' },
+  { what: 'another document', body: { hello: 1 }, says: 'status: ' },
+  { what: 'an unknown status', body: { ...order, status: 'paused' }, says: 'status: ' },
+  { what: 'no finalize URL', body: { ...order, finalize: 'soon' }, says: 'finalize: ' },
+])('$what in place of an order is named for what it is', ({ body, says }) => {
+  expect(() => parseOrder('u', response(body))).toThrow(
+    expect.objectContaining({ code: 'ERR_ACME_MALFORMED', message: expect.stringContaining(says) }),
+  );
+});
+
+test('a creation without Location is malformed, and a relative one is resolved', () => {
+  expect(() => requireLocation(response(order))).toThrow('no Location');
+  expect(requireLocation(response(order, { location: '/order/9' }))).toBe('https://ca.test/order/9');
+});
+
+test('an authorization gives its http-01 challenge with the key authorization', async () => {
+  const document = {
+    status: 'pending',
+    identifier: { type: 'dns', value: 'one.test' },
+    challenges: [
+      { type: 'dns-01', url: 'https://ca.test/c/1', token: 'abc' },
+      { type: 'http-01', url: 'https://ca.test/c/2', token: 'a_b-C9' },
+    ],
+  };
+  expect(await parseAuthorization('https://ca.test/authz/1', response(document), signer)).toEqual({
+    url: 'https://ca.test/authz/1',
+    identifier: 'one.test',
+    status: 'pending',
+    http01: { url: 'https://ca.test/c/2', token: 'a_b-C9', keyAuthorization: 'a_b-C9.thumbprint' },
+    error: undefined,
+  });
+});
+
+test.each(['../../etc/passwd', 'a/b', 'a b', ''])(
+  'a token %j that is not base64url is no challenge',
+  async (token) => {
+    const document = {
+      status: 'pending',
+      identifier: { type: 'dns', value: 'one.test' },
+      challenges: [{ type: 'http-01', url: 'https://ca.test/c/2', token }],
+    };
+    expect((await parseAuthorization('u', response(document), signer)).http01).toBeUndefined();
+  },
+);
+
+test('a failed authorization tells what its challenge met', async () => {
+  const document = {
+    status: 'invalid',
+    identifier: { type: 'dns', value: 'one.test' },
+    challenges: [
+      {
+        type: 'http-01',
+        url: 'https://ca.test/c/2',
+        token: 'abc',
+        error: { type: 'urn:ietf:params:acme:error:connection', detail: 'refused' },
+      },
+    ],
+  };
+  expect((await parseAuthorization('u', response(document), signer)).error).toBe('refused (connection)');
+});
+
+test('names are ordered as dns and addresses as ip', () => {
+  expect(orderPayload(issuer, ['one.test', '192.0.2.1', '2001:db8::1'], directory)).toEqual({
+    identifiers: [
+      { type: 'dns', value: 'one.test' },
+      { type: 'ip', value: '192.0.2.1' },
+      { type: 'ip', value: '2001:db8::1' },
+    ],
+  });
+});
+
+test('a profile that the CA offers is sent, another is refused with the choice', () => {
+  expect(orderPayload({ ...issuer, profile: 'shortlived' }, ['one.test'], directory)).toHaveProperty(
+    'profile',
+    'shortlived',
+  );
+  expect(() => orderPayload({ ...issuer, profile: 'tlsserver' }, ['one.test'], directory)).toThrow(
+    'the CA has no profile tlsserver: it offers classic, shortlived',
+  );
+});
+
+test('a chain is taken leaf first', () => {
+  const leaf = testCa().intermediate('Intermediate').issue(['one.test']);
+  expect(parseChain(response(leaf.chainPem))).toBe(leaf.chainPem);
+});
+
+test('a chain that is turned round, broken or empty is refused', () => {
+  const leaf = testCa().intermediate('Intermediate').issue(['one.test']);
+  const [first = '', second = ''] = leaf.chainPem.split(/(?<=-----END CERTIFICATE-----\n)/);
+  for (const [pem, why] of [
+    [second + first, 'begins with the certificate of a CA'],
+    [first + testCa().certPem, 'certificate 2 did not issue certificate 1'],
+    [first.slice(0, 200), 'it holds no certificate'],
+    ['<html>', 'it holds no certificate'],
+  ] as const) {
+    expect(() => parseChain(response(pem))).toThrow(
+      expect.objectContaining({ code: 'ERR_CERTIFICATE_UNUSABLE', message: expect.stringContaining(why) }),
+    );
+  }
+});
