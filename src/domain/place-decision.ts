@@ -22,6 +22,8 @@ export type PlaceDecision =
       readonly action: 'change';
       readonly writeFile: boolean;
       readonly swap: boolean;
+      /** Whether HAProxy will have the bundle loaded after this change, so that handshakes can be asked. */
+      readonly memory: boolean;
       readonly reason: string;
       /** Why the place is not in sync even after this change. */
       readonly remains: string | undefined;
@@ -60,6 +62,7 @@ export function decidePlace(
     action: 'change',
     writeFile: fileDrift !== undefined,
     swap: memory.state === 'differs',
+    memory: memory.state !== 'none',
     reason: reasons.filter((reason) => reason !== undefined).join('; '),
     remains: memory.remains,
   };

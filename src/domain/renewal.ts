@@ -21,14 +21,18 @@ export type RenewalDecision =
   | { readonly action: 'issue'; readonly reason: string }
   | { readonly action: 'wait'; readonly reason: string; readonly until: Date };
 
-/** Whether a new bundle is needed now. `backoff` is that of the issuer which would be asked. */
+/**
+ * Whether a new bundle is needed now. `backoff` is that of the issuer which would be asked; `orderUnderWay` says
+ * that an order there was begun and not finished: whatever it was begun for, it is finished.
+ */
 export function decideRenewal(
   spec: CertificateSpec,
   held: HeldBundle | undefined,
   backoff: BackoffState | undefined,
   now: Date,
+  orderUnderWay = false,
 ): RenewalDecision {
-  const need = renewalNeed(spec, held, now);
+  const need = renewalNeed(spec, held, now, orderUnderWay);
   if (need.action === 'wait' || backoff === undefined || now >= backoff.notBefore) return need;
   const attempts = backoff.failures === 1 ? 'a failed attempt' : `${backoff.failures} failed attempts`;
   return {
@@ -38,13 +42,19 @@ export function decideRenewal(
   };
 }
 
-function renewalNeed(spec: CertificateSpec, held: HeldBundle | undefined, now: Date): RenewalDecision {
+function renewalNeed(
+  spec: CertificateSpec,
+  held: HeldBundle | undefined,
+  now: Date,
+  orderUnderWay: boolean,
+): RenewalDecision {
   if (held === undefined) return { action: 'issue', reason: 'no certificate held' };
   if (held.origin === 'self-signed')
     return { action: 'issue', reason: 'only a self-signed certificate held' };
   const uncovered = spec.identifiers.filter((identifier) => !held.identifiers.includes(identifier));
   if (uncovered.length > 0) return { action: 'issue', reason: `does not cover ${uncovered.join(', ')}` };
   if (now >= held.notAfter) return { action: 'issue', reason: 'expired' };
+  if (orderUnderWay) return { action: 'issue', reason: 'an order is under way' };
   if (now < held.renewAt) return { action: 'wait', reason: 'not due', until: held.renewAt };
   return { action: 'issue', reason: 'renewal due' };
 }
@@ -70,4 +80,26 @@ export function backoffUntil(failures: number, now: Date, uniform: number, notBe
   const baseMs = BACKOFF_MS[Math.min(failures, BACKOFF_MS.length) - 1] ?? DAY_MS;
   const ours = now.getTime() + Math.round(baseMs * (1 + uniform / 10));
   return new Date(Math.max(ours, notBefore?.getTime() ?? 0));
+}
+
+/** An issuer that failed this often in a row is passed over while it backs off. */
+const PATIENCE = 3;
+
+/**
+ * Which issuer to ask: the first in order of preference that is not backing off after failing again and again.
+ * A first or second failure is waited out instead, so that one hiccup does not change the CA.
+ */
+export function chooseIssuer(
+  issuers: readonly string[],
+  backoffs: ReadonlyMap<string, BackoffState>,
+  now: Date,
+): { readonly issuer: string; readonly backoff: BackoffState | undefined } {
+  const waits = (issuer: string) => now < (backoffs.get(issuer)?.notBefore ?? now);
+  const givenUp = (issuer: string) => waits(issuer) && (backoffs.get(issuer)?.failures ?? 0) >= PATIENCE;
+  const soonest = [...issuers].sort(
+    (a, b) => (backoffs.get(a)?.notBefore.getTime() ?? 0) - (backoffs.get(b)?.notBefore.getTime() ?? 0),
+  )[0];
+  const issuer = issuers.find((name) => !givenUp(name)) ?? soonest;
+  if (issuer === undefined) throw new RangeError('a certificate has at least one issuer');
+  return { issuer, backoff: backoffs.get(issuer) };
 }

@@ -56,6 +56,8 @@ export interface HostStatus {
 export interface PlaceStatus {
   readonly certificate: string;
   readonly path: string;
+  /** The generation it was compared with; undefined when it could not be looked at, or there is no bundle yet. */
+  readonly generation: number | undefined;
   readonly state: PlaceState;
   readonly reason: string;
   readonly failure: ErrorReport | undefined;

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import type { ErrorCode, ErrorReport } from '../domain/errors.ts';
 import type { Progress } from '../domain/status.ts';
 

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { KacmeError } from '../domain/errors.ts';
 import type { CommandOptions, KacmeService } from '../ports/service.ts';
 import {

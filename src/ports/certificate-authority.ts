@@ -46,7 +46,7 @@ export interface CertificateAuthority {
     request: { keyPem: string; identifiers: readonly string[] },
     options: EffectOptions,
   ): Promise<Order>;
-  /** Polls, obeying Retry-After, until the order is `valid` or `invalid`. */
+  /** Polls, obeying Retry-After, until the order is no longer `pending` or `processing`. */
   awaitOrder(url: string, options: { signal: AbortSignal }): Promise<Order>;
   /** Section 7.4.2: the PEM chain, leaf first. */
   certificate(url: string, options: { signal: AbortSignal }): Promise<string>;

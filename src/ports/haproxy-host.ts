@@ -19,7 +19,12 @@ export interface HostChange {
 export type Verification =
   | { readonly state: 'verified'; readonly handshakes: number }
   | { readonly state: 'unverified'; readonly reason: string }
-  | { readonly state: 'failed'; readonly reason: string };
+  | {
+      readonly state: 'failed';
+      readonly reason: string;
+      /** Whether the host itself answered a handshake (`connect` entries with `{host}`), with whatever certificate. */
+      readonly answered: boolean;
+    };
 
 /** One HAProxy process. Calls are serialized per process (the per-host lock). */
 export interface HaproxyHost {

@@ -33,6 +33,7 @@ export const STATUS: Status = {
         {
           certificate: 'external',
           path: '/etc/haproxy/certificates/haproxy.pem',
+          generation: 2,
           state: 'in sync',
           reason: 'file and memory hold the bundle',
           failure: undefined,
@@ -49,6 +50,7 @@ export const STATUS: Status = {
         {
           certificate: 'external',
           path: '/etc/haproxy/certificates/haproxy.pem',
+          generation: 2,
           state: 'unreachable',
           reason: 'connect: connection refused',
           failure: {

@@ -1,6 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import type { CertificateSpec } from '../../../src/domain/model.ts';
-import { backoffUntil, decideRenewal, drawRenewAt, type HeldBundle } from '../../../src/domain/renewal.ts';
+import {
+  backoffUntil,
+  chooseIssuer,
+  decideRenewal,
+  drawRenewAt,
+  type HeldBundle,
+} from '../../../src/domain/renewal.ts';
 
 const now = new Date('2026-06-01T00:00:00Z');
 const at = (offsetMs: number) => new Date(now.getTime() + offsetMs);
@@ -66,6 +72,18 @@ describe('decideRenewal', () => {
     expect(decideRenewal(spec, held, undefined, now)).toEqual(expected);
   });
 
+  test('finishes an order that was begun, even if nothing is due', () => {
+    expect(decideRenewal(spec, held, undefined, now, true)).toEqual({
+      action: 'issue',
+      reason: 'an order is under way',
+    });
+    const backoff = { failures: 1, notBefore: at(MINUTE) };
+    expect(decideRenewal(spec, held, backoff, now, true)).toMatchObject({
+      action: 'wait',
+      until: at(MINUTE),
+    });
+  });
+
   test('waits out the back-off of a failed attempt and says why', () => {
     const backoff = { failures: 2, notBefore: at(MINUTE) };
     expect(decideRenewal(spec, undefined, backoff, now)).toEqual({
@@ -115,5 +133,31 @@ describe('backoffUntil', () => {
   test("never asks before the CA's own Retry-After", () => {
     expect(backoffUntil(1, now, 0, at(DAY))).toEqual(at(DAY));
     expect(backoffUntil(1, now, 0, at(1))).toEqual(at(MINUTE));
+  });
+});
+
+describe('chooseIssuer', () => {
+  const waiting = (failures: number, ms: number) => ({ failures, notBefore: at(ms) });
+
+  test.each([
+    { when: 'nothing failed', backoffs: {}, expected: 'first' },
+    {
+      when: 'the first failed once and is waited for',
+      backoffs: { first: waiting(1, MINUTE) },
+      expected: 'first',
+    },
+    { when: 'the first keeps failing', backoffs: { first: waiting(3, MINUTE) }, expected: 'second' },
+    { when: 'the back-off of the first is over', backoffs: { first: waiting(9, 0) }, expected: 'first' },
+    {
+      when: 'both keep failing, and the second is free sooner',
+      backoffs: { first: waiting(4, DAY), second: waiting(3, MINUTE) },
+      expected: 'second',
+    },
+  ])('asks the $expected when $when', ({ backoffs, expected }) => {
+    const known = new Map(Object.entries(backoffs));
+    expect(chooseIssuer(['first', 'second'], known, now)).toEqual({
+      issuer: expected,
+      backoff: known.get(expected),
+    });
   });
 });

@@ -1,0 +1,86 @@
+import { createHash } from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import { certificatesIn, factsOf, readBundlePem, renderBundlePem } from '../../../src/domain/x509.ts';
+import { selfSigned, testCa } from '../../support/pem.ts';
+
+const leafOf = (pem: string) => {
+  const [leaf] = certificatesIn(pem);
+  if (leaf === undefined) throw new Error('no certificate');
+  return leaf;
+};
+
+describe('factsOf', () => {
+  test('reads names, fingerprints and self-signature', () => {
+    const made = selfSigned(['A.example.org', 'b.example.org']);
+    const leaf = leafOf(made.certPem);
+    const facts = factsOf(leaf);
+    expect(facts.identifiers).toEqual(['a.example.org', 'b.example.org']);
+    expect(facts.selfSigned).toBe(true);
+    expect(facts.fingerprint256).toBe(createHash('sha256').update(leaf.raw).digest('hex'));
+    expect(facts.fingerprint1).toBe(createHash('sha1').update(leaf.raw).digest('hex'));
+    expect(facts.notAfter.getTime()).toBeGreaterThan(facts.notBefore.getTime());
+  });
+
+  test('one issued by a CA is not self-signed', () => {
+    const made = testCa().issue(['a.example.org']);
+    expect(factsOf(leafOf(made.certPem)).selfSigned).toBe(false);
+  });
+});
+
+describe('readBundlePem', () => {
+  const ca = testCa();
+  const good = ca.issue(['a.example.org']);
+  const other = ca.issue(['b.example.org']);
+
+  test('accepts leaf, chain and key', () => {
+    const pem = renderBundlePem(`${good.certPem}\n${ca.certPem}`, good.keyPem);
+    expect(readBundlePem(pem)).toMatchObject({
+      state: 'loadable',
+      facts: { identifiers: ['a.example.org'] },
+    });
+  });
+
+  test.each([
+    { what: 'an empty file', pem: ' \n', reason: 'the file is empty' },
+    { what: 'a key alone', pem: good.keyPem, reason: 'it holds no certificate' },
+    { what: 'a certificate alone', pem: good.certPem, reason: 'it holds no private key' },
+    {
+      what: 'the key of another',
+      pem: good.certPem + other.keyPem,
+      reason: 'its private key does not fit its certificate',
+    },
+    {
+      what: 'the chain before the leaf',
+      pem: ca.certPem + good.certPem + good.keyPem,
+      reason: 'certificate 2 did not issue certificate 1',
+    },
+    {
+      what: 'a file cut short in its key',
+      pem: good.certPem + good.keyPem.slice(0, 80),
+      reason: 'it holds no private key',
+    },
+    {
+      what: 'a damaged key',
+      pem: good.certPem + good.keyPem.replace(/\n.{20}/, '\nAAAAAAAAAAAAAAAAAAAA'),
+      reason: 'its private key cannot be parsed',
+    },
+  ])('refuses $what', ({ pem, reason }) => {
+    expect(readBundlePem(pem)).toEqual({ state: 'broken', reason });
+  });
+
+  test('says that a damaged certificate cannot be parsed', () => {
+    const pem = good.certPem.replace(/\n.{20}/, '\nAAAAAAAAAAAAAAAAAAAA') + good.keyPem;
+    expect(readBundlePem(pem)).toMatchObject({
+      state: 'broken',
+      reason: expect.stringContaining('cannot be parsed'),
+    });
+  });
+});
+
+test('a rendered bundle has no blank line and ends with a newline: a blank line ends a runtime API payload', () => {
+  const { certPem, keyPem } = selfSigned(['a.example.org']);
+  const pem = renderBundlePem(`${certPem}\r\n\r\n`, `\n\n${keyPem}\n  \n`);
+  expect(pem).not.toMatch(/\n\s*\n/);
+  expect(pem.endsWith('-----END PRIVATE KEY-----\n')).toBe(true);
+  expect(readBundlePem(pem).state).toBe('loadable');
+});
