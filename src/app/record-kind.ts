@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { KacmeError } from '../domain/errors.ts';
 import type { Entry, StateStore, Versioned } from '../ports/state-store.ts';
 

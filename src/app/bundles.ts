@@ -1,0 +1,233 @@
+import { createHash } from 'node:crypto';
+import type { CertificateSpec } from '../domain/model.ts';
+import type { DesiredPlace } from '../domain/place-decision.ts';
+import { drawRenewAt, type HeldBundle } from '../domain/renewal.ts';
+import { type CertificateFacts, certificatesIn, factsOf, renderBundlePem } from '../domain/x509.ts';
+import type { EffectOptions } from '../ports/leadership.ts';
+import type { Condition, Versioned } from '../ports/state-store.ts';
+import type { AppDeps } from './deps.ts';
+import {
+  type BundleRecord,
+  bundleRecord,
+  type CertificateRecord,
+  certificateRecord,
+  loadRecord,
+} from './records.ts';
+
+/** What a certificate's deployments should hold, and the PEM to install. */
+export interface Desired {
+  readonly certificate: string;
+  readonly place: DesiredPlace;
+  readonly pem: string;
+}
+
+/** Writes that must happen together with a new generation. */
+export interface AlongWith {
+  readonly conditions?: readonly Condition[];
+  readonly deletes?: readonly string[];
+}
+
+/** How long a bootstrap certificate lasts: long enough for a CA that cannot be reached for a season. */
+const SELF_SIGNED_MS = 90 * 86_400_000;
+
+/** The bundles of each certificate, and which one is active: the desired state of every deployment. */
+export class Bundles {
+  readonly #deps: AppDeps;
+  readonly #keep: number;
+  readonly #desired = new Map<string, { readonly revision: number; readonly desired: Desired }>();
+
+  /** `keep`: superseded bundles whose keys are kept, per certificate. */
+  constructor(keep: number, deps: AppDeps) {
+    this.#keep = keep;
+    this.#deps = deps;
+  }
+
+  async record(
+    certificate: string,
+    options: { signal: AbortSignal },
+  ): Promise<Versioned<CertificateRecord> | undefined> {
+    return loadRecord(this.#deps.store, certificateRecord, certificate, options);
+  }
+
+  /** The active bundle; undefined when the certificate has none yet. */
+  async active(certificate: string, options: { signal: AbortSignal }): Promise<BundleRecord | undefined> {
+    const record = await this.record(certificate, options);
+    if (record?.value.active === undefined) return undefined;
+    return this.#bundle(certificate, record.value.active, options);
+  }
+
+  async held(certificate: string, options: { signal: AbortSignal }): Promise<HeldBundle | undefined> {
+    const bundle = await this.active(certificate, options);
+    if (bundle === undefined) return undefined;
+    const { identifiers, origin } = bundle;
+    return { identifiers, origin, notAfter: new Date(bundle.notAfter), renewAt: new Date(bundle.renewAt) };
+  }
+
+  /** Undefined when the certificate has no bundle yet. */
+  async desired(spec: CertificateSpec, options: { signal: AbortSignal }): Promise<Desired | undefined> {
+    const record = await this.record(spec.name, options);
+    if (record?.value.active === undefined) return undefined;
+    const cached = this.#desired.get(spec.name);
+    if (cached?.revision === record.revision) return cached.desired;
+
+    const bundle = await this.#bundle(spec.name, record.value.active, options);
+    const pem = renderBundlePem(bundle.chainPem, bundle.keyPem);
+    const desired: Desired = {
+      certificate: spec.name,
+      pem,
+      place: {
+        generation: record.value.generation,
+        facts: leafFacts(bundle.chainPem),
+        pemSha256: createHash('sha256').update(pem).digest('hex'),
+        pemBytes: Buffer.byteLength(pem),
+        identifiers: spec.identifiers,
+        history: new Set(record.value.history.flatMap((entry) => [entry.fingerprint256, entry.fingerprint1])),
+      },
+    };
+    this.#desired.set(spec.name, { revision: record.revision, desired });
+    return desired;
+  }
+
+  /** Makes the self-signed bundle of a certificate that holds none, or none that is still good. */
+  async ensureSelfSigned(
+    spec: CertificateSpec,
+    options: EffectOptions,
+  ): Promise<{ created: boolean; reason: string }> {
+    const { clock, pki } = this.#deps;
+    const now = clock.now();
+    const active = await this.active(spec.name, options);
+    const reason = selfSignedNeed(spec, active, now);
+    if (reason === undefined)
+      return { created: false, reason: `holds a ${active?.origin} bundle until ${active?.notAfter}` };
+    const keyPem = await pki.generateKey('rsa-2048');
+    const notAfter = new Date(now.getTime() + SELF_SIGNED_MS);
+    const chainPem = await pki.selfSign({ keyPem, identifiers: spec.identifiers, notBefore: now, notAfter });
+    await this.activate(
+      spec,
+      { chainPem, keyPem, origin: 'self-signed', issuer: undefined, reason },
+      {},
+      options,
+    );
+    return { created: true, reason };
+  }
+
+  /** Makes `chainPem` the next generation of its certificate, in one transaction with what goes `alongWith` it. */
+  async activate(
+    spec: CertificateSpec,
+    made: Pick<BundleRecord, 'chainPem' | 'keyPem' | 'origin' | 'issuer'> & { readonly reason: string },
+    alongWith: AlongWith,
+    options: EffectOptions,
+  ): Promise<{ generation: number; bundle: BundleRecord }> {
+    const { store, clock, random, log } = this.#deps;
+    const { reason, ...material } = made;
+    const facts = leafFacts(made.chainPem);
+    const now = clock.now();
+    const bundle: BundleRecord = {
+      ...material,
+      certificate: spec.name,
+      id: facts.fingerprint256,
+      identifiers: [...facts.identifiers],
+      notBefore: facts.notBefore.toISOString(),
+      notAfter: facts.notAfter.toISOString(),
+      renewAt: drawRenewAt(facts.notBefore, facts.notAfter, random.uniform()).toISOString(),
+      issuedAt: now.toISOString(),
+    };
+    const held = await this.record(spec.name, options);
+    const record = nextGeneration(held?.value, bundle, facts, now);
+    const key = certificateRecord.key(spec.name);
+    await store.transact(
+      {
+        conditions: [{ key, revision: held?.revision ?? 0 }, ...(alongWith.conditions ?? [])],
+        puts: [
+          { key: bundleRecord.key(spec.name, bundle.id), value: bundleRecord.serialize(bundle) },
+          { key, value: certificateRecord.serialize(record) },
+        ],
+        deletes: [...(alongWith.deletes ?? []), ...(await this.#surplus(spec.name, record, options))],
+      },
+      options,
+    );
+    log.info(
+      {
+        certificate: spec.name,
+        generation: record.generation,
+        fingerprint256: bundle.id,
+        origin: bundle.origin,
+        notAfter: bundle.notAfter,
+        renewAt: bundle.renewAt,
+        reason,
+      },
+      'bundle activated',
+    );
+    return { generation: record.generation, bundle };
+  }
+
+  async #bundle(certificate: string, id: string, options: { signal: AbortSignal }): Promise<BundleRecord> {
+    const bundle = await loadRecord(this.#deps.store, bundleRecord, [certificate, id], options);
+    if (bundle === undefined)
+      throw new RangeError(`bundle ${id} of ${certificate} is named as active but not in the store`);
+    return bundle.value;
+  }
+
+  /** Keys of bundles beyond the kept number are destroyed; their fingerprints stay in the history. */
+  async #surplus(
+    certificate: string,
+    record: CertificateRecord,
+    options: { signal: AbortSignal },
+  ): Promise<readonly string[]> {
+    const superseded = record.history.filter((entry) => entry.state === 'superseded');
+    const kept = superseded.sort((a, b) => b.generation - a.generation).slice(0, this.#keep);
+    const wanted = new Set([record.active, ...kept.map((entry) => entry.bundle)]);
+    const stored = await this.#deps.store.list(bundleRecord.key(certificate, ''), options);
+    return stored.map(({ key }) => key).filter((key) => !wanted.has(key.slice(key.lastIndexOf('/') + 1)));
+  }
+}
+
+function leafFacts(chainPem: string): CertificateFacts {
+  const leaf = certificatesIn(chainPem)[0];
+  if (leaf === undefined) throw new RangeError('a bundle holds at least its leaf');
+  return factsOf(leaf);
+}
+
+function selfSignedNeed(
+  spec: CertificateSpec,
+  active: BundleRecord | undefined,
+  now: Date,
+): string | undefined {
+  if (active === undefined) return 'none held';
+  if (active.origin !== 'self-signed') return undefined;
+  if (now >= new Date(active.renewAt)) return 'the self-signed bundle is about to expire';
+  const uncovered = spec.identifiers.filter((identifier) => !active.identifiers.includes(identifier));
+  return uncovered.length === 0 ? undefined : `the self-signed bundle does not cover ${uncovered.join(', ')}`;
+}
+
+function nextGeneration(
+  held: CertificateRecord | undefined,
+  bundle: BundleRecord,
+  facts: CertificateFacts,
+  now: Date,
+): CertificateRecord {
+  const generation = (held?.generation ?? 0) + 1;
+  // An expired certificate is never mistaken for a foreign one: its entry has served its purpose.
+  const history = (held?.history ?? [])
+    .filter((entry) => now < new Date(entry.notAfter))
+    .map((entry) => (entry.state === 'active' ? { ...entry, state: 'superseded' as const } : entry));
+  return {
+    generation,
+    active: bundle.id,
+    renewAt: bundle.renewAt,
+    lastSuccess: bundle.origin === 'acme' ? now.toISOString() : held?.lastSuccess,
+    history: [
+      ...history,
+      {
+        bundle: bundle.id,
+        generation,
+        fingerprint256: facts.fingerprint256,
+        fingerprint1: facts.fingerprint1,
+        state: 'active',
+        origin: bundle.origin,
+        notAfter: bundle.notAfter,
+        installedAt: now.toISOString(),
+      },
+    ],
+  };
+}

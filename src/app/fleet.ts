@@ -1,0 +1,466 @@
+import PQueue from 'p-queue';
+import type { Logger } from 'pino';
+import { type ErrorReport, KacmeError, reportError } from '../domain/errors.ts';
+import { HostError } from '../domain/host-error.ts';
+import type { DeploymentSpec, HostSpec, KacmeConfig, PoolSpec } from '../domain/model.ts';
+import type { HostObservation } from '../domain/observation.ts';
+import { decidePlace, type PlaceDecision } from '../domain/place-decision.ts';
+import type { HostStatus, PlaceResult, PlaceState, PlaceStatus } from '../domain/status.ts';
+import type { Verification } from '../ports/haproxy-host.ts';
+import type { EffectOptions } from '../ports/leadership.ts';
+import type { Bundles, Desired } from './bundles.ts';
+import { type Canary, CanaryGate, type RolloutName } from './canary.ts';
+import type { AppDeps } from './deps.ts';
+import { waitForAll } from './wait-for-all.ts';
+
+/** One HAProxy process and what is deployed to it. */
+export interface Target {
+  readonly pool: PoolSpec;
+  readonly host: HostSpec;
+  readonly deployments: readonly DeploymentSpec[];
+}
+
+interface Place {
+  readonly deployment: DeploymentSpec;
+  readonly desired: Desired | undefined;
+  readonly decision: PlaceDecision | undefined;
+  /** Why it is not known what it should hold. */
+  readonly failure: KacmeError | undefined;
+}
+
+/** Waiting longer than this for the canary makes a host look again before it acts. */
+const STALE_OBSERVATION_MS = 5_000;
+
+/** Brings hosts to their bundles: observe, decide, act, verify. What it knows of hosts may be lost at any time. */
+export class Fleet {
+  readonly #config: KacmeConfig;
+  readonly #bundles: Bundles;
+  readonly #deps: AppDeps;
+  readonly #canaries: CanaryGate;
+  readonly #statuses = new Map<string, HostStatus>();
+  /** One host is reconciled once at a time; changes of one pool are bounded by its `parallel`. */
+  readonly #hostLanes = new Map<string, PQueue>();
+  readonly #changeLanes = new Map<string, PQueue>();
+
+  constructor(config: KacmeConfig, bundles: Bundles, deps: AppDeps) {
+    this.#config = config;
+    this.#bundles = bundles;
+    this.#deps = deps;
+    this.#canaries = new CanaryGate(deps);
+  }
+
+  /** Every host that has a deployment, narrowed by its configured name or to those that serve some certificate. */
+  targets(only: { host?: string | undefined; certificates?: readonly string[] } = {}): readonly Target[] {
+    return Object.values(this.#config.pools).flatMap((pool) => {
+      const deployments = this.#config.deployments.filter((deployment) => deployment.pool === pool.name);
+      const concerned = deployments.some(
+        ({ certificate }) => only.certificates?.includes(certificate) ?? true,
+      );
+      if (!concerned || deployments.length === 0) return [];
+      return pool.hosts
+        .filter((host) => only.host === undefined || host.name === only.host)
+        .map((host) => ({ pool, host, deployments }));
+    });
+  }
+
+  /** As last observed. What was compared with an older generation than the present one is out of sync since. */
+  statuses(generations: ReadonlyMap<string, number>): readonly HostStatus[] {
+    const outdated = (place: PlaceStatus): boolean =>
+      isInSync(place.state) && (place.generation ?? 0) < (generations.get(place.certificate) ?? 0);
+    return this.targets().map((target) => {
+      const status = this.#statuses.get(idOf(target)) ?? unknownStatus(target);
+      const places = status.places.map(
+        (place): PlaceStatus =>
+          outdated(place)
+            ? { ...place, state: 'out of sync', reason: 'a newer bundle is on its way' }
+            : place,
+      );
+      return { ...status, places };
+    });
+  }
+
+  /** Looks and decides, changes nothing: for a status without a running service. */
+  async inspect(target: Target, { signal }: { signal: AbortSignal }): Promise<void> {
+    await this.#hostLane(target).add(
+      async () => {
+        const looked = await this.#look(target, { signal });
+        if (looked === undefined) return;
+        const places = await Promise.all(
+          looked.places.map(async (place) => {
+            const { decision } = place;
+            if (decision?.action === 'change') return statusOf(place, 'out of sync', decision.reason);
+            return this.#judgeUnchanged(target, place, { signal });
+          }),
+        );
+        this.#record(target, looked.observation, places);
+      },
+      { signal },
+    );
+  }
+
+  /** Never throws for what goes wrong on the host: that is in the results. Throws when aborted. */
+  async reconcile(target: Target, options: EffectOptions): Promise<readonly PlaceResult[]> {
+    return this.#hostLane(target).add(
+      async () => {
+        const looked = await this.#look(target, options);
+        if (looked === undefined) return this.#resultsOfUnreachable(target);
+        const results: PlaceResult[] = [];
+        const places: PlaceStatus[] = [];
+        for (const place of looked.places) {
+          const { status, action, inSync } = await this.#settle(target, place, options);
+          const { state: _, generation: __, ...rest } = status;
+          places.push(status);
+          results.push({ pool: target.pool.name, host: target.host.name, ...rest, action, inSync });
+        }
+        this.#record(target, looked.observation, places);
+        return results;
+      },
+      { signal: options.signal },
+    );
+  }
+
+  /** An operator wants these hosts to be tried now: no halted rollout is waited for. */
+  async resume(targets: readonly Target[], options: EffectOptions): Promise<void> {
+    const rollouts = targets.flatMap(({ pool, deployments }) =>
+      deployments.map(({ certificate }): [string, RolloutName] => [
+        `${pool.name}/${certificate}`,
+        { pool: pool.name, certificate },
+      ]),
+    );
+    await waitForAll([...new Map(rollouts).values()].map((name) => this.#canaries.resume(name, options)));
+  }
+
+  async #look(
+    target: Target,
+    { signal }: { signal: AbortSignal },
+  ): Promise<{ observation: HostObservation; places: readonly Place[] } | undefined> {
+    const { pool, host, deployments } = target;
+    let observation: HostObservation;
+    try {
+      observation = await this.#deps.hosts.host(pool, host).observe(deployments, { signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      // Also a file that leads to it, such as the pool's identity: other pools have others.
+      if (!(error instanceof KacmeError)) throw error;
+      this.#recordFailure(target, error);
+      return undefined;
+    }
+    const places = await waitForAll(
+      deployments.map((deployment) => this.#decide(deployment, observation, { signal })),
+    );
+    return { observation, places };
+  }
+
+  /** A damaged record keeps its own place from being decided, and no other one. */
+  async #decide(
+    deployment: DeploymentSpec,
+    observation: HostObservation,
+    { signal }: { signal: AbortSignal },
+  ): Promise<Place> {
+    const unknown = { deployment, desired: undefined, decision: undefined, failure: undefined };
+    const spec = this.#config.certificates[deployment.certificate];
+    try {
+      const desired = spec && (await this.#bundles.desired(spec, { signal }));
+      if (desired === undefined) return unknown;
+      const decision = decidePlace(desired.place, deployment, observation, this.#deps.clock.now());
+      return { ...unknown, desired, decision };
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof KacmeError)) throw error;
+      return { ...unknown, failure: error };
+    }
+  }
+
+  async #settle(
+    target: Target,
+    place: Place,
+    options: EffectOptions,
+  ): Promise<{ status: PlaceStatus; action: PlaceResult['action']; inSync: boolean }> {
+    if (place.decision?.action === 'change') return this.#change(target, place, place.decision, options);
+    if (place.failure !== undefined)
+      return { status: failed(place, place.failure), action: 'failed', inSync: false };
+    const status = await this.#judgeUnchanged(target, place, options);
+    // A bootstrap certificate yields to whatever is better: such a host lacks nothing.
+    const yields =
+      place.desired?.place.facts.selfSigned === true &&
+      (status.state === 'foreign' || status.state === 'kept');
+    return { status, action: 'left', inSync: yields || isInSync(status.state) };
+  }
+
+  async #judgeUnchanged(
+    target: Target,
+    place: Place,
+    options: { signal: AbortSignal },
+  ): Promise<PlaceStatus> {
+    const { desired, decision, failure } = place;
+    if (failure !== undefined) return failed(place, failure);
+    if (desired === undefined || decision === undefined)
+      return statusOf(place, 'unknown', 'no bundle yet: run kacme bootstrap');
+    if (decision.action === 'leave') return statusOf(place, decision.state, decision.reason);
+    if (decision.action === 'change') return statusOf(place, 'out of sync', decision.reason);
+    if (!decision.memory) return this.#judgeFileOnly(target, place, desired, decision.reason, options);
+    const haproxy = this.#deps.hosts.host(target.pool, target.host);
+    const verification = await haproxy.verify(
+      servernameOf(desired),
+      desired.place.facts.fingerprint256,
+      options,
+    );
+    return statusAfter(place, verification, decision.reason);
+  }
+
+  async #change(
+    target: Target,
+    place: Place,
+    decision: Extract<PlaceDecision, { action: 'change' }>,
+    options: EffectOptions,
+  ): Promise<{ status: PlaceStatus; action: PlaceResult['action']; inSync: boolean }> {
+    const { desired, deployment } = place;
+    if (desired === undefined) throw new RangeError('a change has a bundle to bring');
+    const { pool, host } = target;
+    const { generation } = desired.place;
+    const log = this.#logOf(target).child({
+      certificate: deployment.certificate,
+      path: deployment.path,
+      generation,
+    });
+    log.info(
+      { reason: decision.reason, writeFile: decision.writeFile, swap: decision.swap },
+      'change decided',
+    );
+
+    const left = (reason: string) => ({
+      status: statusOf(place, 'out of sync', reason),
+      action: 'left' as const,
+      inSync: false,
+    });
+    const askedMs = this.#deps.clock.monotonicMs();
+    const rollout = { pool: pool.name, certificate: deployment.certificate, generation };
+    const turn = decision.swap
+      ? await this.#canaries.turn(rollout, host.name, options)
+      : await this.#canaries.withoutLeading(rollout, options);
+    if (turn.kind === 'superseded') return left('a newer bundle is on its way');
+    if (turn.kind === 'halted')
+      return left(`rollout halted until ${turn.until.toISOString()}: ${turn.reason}`);
+    if (turn.kind === 'follow' && this.#deps.clock.monotonicMs() - askedMs > STALE_OBSERVATION_MS) {
+      const again = (await this.#look(target, options))?.places.find(
+        (other) => other.deployment === deployment,
+      );
+      if (again?.decision?.action !== 'change') return left('changed while it waited for the canary');
+    }
+
+    const canary = turn.kind === 'lead' ? turn.canary : undefined;
+    try {
+      const verification = await this.#changeLane(pool).add(
+        () => this.#deps.hosts.host(pool, host).apply(changeFor(place, desired, decision), options),
+        { signal: options.signal },
+      );
+      await canary?.proven();
+      const status = await this.#judgeChanged(target, place, decision, verification, options);
+      return { status, action: decision.swap ? 'swapped' : 'installed', inSync: isInSync(status.state) };
+    } catch (error) {
+      await this.#concludeFailedCanary(canary, error, options);
+      options.signal.throwIfAborted();
+      log.error({ err: error }, 'change failed');
+      return { status: failed(place, error), action: 'failed', inSync: false };
+    }
+  }
+
+  async #judgeChanged(
+    target: Target,
+    place: Place,
+    { memory, swap, remains }: Extract<PlaceDecision, { action: 'change' }>,
+    verification: Verification,
+    options: { signal: AbortSignal },
+  ): Promise<PlaceStatus> {
+    const { desired } = place;
+    if (remains !== undefined) return statusOf(place, 'out of sync', remains);
+    if (memory) return statusAfter(place, verification, swap ? 'swapped' : 'file restored');
+    const installed = 'installed; HAProxy loads it when it starts';
+    if (desired === undefined) return statusOf(place, 'file only', installed);
+    return this.#judgeFileOnly(target, place, desired, installed, options);
+  }
+
+  /** A socket that takes no connection means a stopped HAProxy, unless the host answers handshakes all the same. */
+  async #judgeFileOnly(
+    { pool, host }: Target,
+    place: Place,
+    desired: Desired,
+    reason: string,
+    options: { signal: AbortSignal },
+  ): Promise<PlaceStatus> {
+    const { fingerprint256 } = desired.place.facts;
+    const verification = await this.#deps.hosts
+      .host(pool, host)
+      .verify(servernameOf(desired), fingerprint256, options);
+    if (verification.state === 'unverified') return statusOf(place, 'file only', reason);
+    if (verification.state === 'failed' && !verification.answered)
+      return statusOf(place, 'file only', reason);
+    const socket = pool.haproxy.socket ?? pool.haproxy.masterSocket ?? 'its socket';
+    const answer =
+      verification.state === 'failed' ? verification.reason : 'handshakes present the new certificate';
+    return failed(
+      place,
+      new HostError('ERR_HAPROXY_SOCKET', {
+        host: `${pool.name}/${host.name}`,
+        step: `connect to HAProxy at ${socket}`,
+        reason: `nothing answers there, yet HAProxy runs: ${answer}. The file holds the bundle; it cannot be loaded without the socket`,
+        retry: 'later',
+        remedy: `see on the host that \`stats socket ${socket} level admin\` is in haproxy.cfg, that the account may connect to it, and that sshd forwards to it (PermitOpen [${socket}]:*)`,
+      }),
+    );
+  }
+
+  async #concludeFailedCanary(
+    canary: Canary | undefined,
+    error: unknown,
+    { signal, mandate }: EffectOptions,
+  ): Promise<void> {
+    if (canary === undefined) return;
+    const doubtful =
+      error instanceof KacmeError &&
+      (error.code === 'ERR_HAPROXY_REFUSED' || error.code === 'ERR_HOST_UNVERIFIED');
+    if (doubtful && !signal.aborted && !mandate.signal.aborted) await canary.halt(error.message);
+    else canary.passOn();
+  }
+
+  #record(target: Target, observation: HostObservation, places: readonly PlaceStatus[]): void {
+    const before = this.#statuses.get(idOf(target));
+    const { haproxy } = observation;
+    const status: HostStatus = {
+      pool: target.pool.name,
+      host: target.host.name,
+      reachable: true,
+      haproxyVersion: haproxy.state === 'running' ? haproxy.version : undefined,
+      observedAt: this.#deps.clock.now().toISOString(),
+      places,
+    };
+    this.#statuses.set(idOf(target), status);
+    const log = this.#logOf(target);
+    if (before?.reachable === false) log.info('host is back');
+    places.forEach((place, i) => {
+      if (before?.places[i]?.state === place.state) return;
+      const level = isInSync(place.state) ? 'info' : 'warn';
+      log[level](
+        { certificate: place.certificate, path: place.path, state: place.state, reason: place.reason },
+        'place state changed',
+      );
+    });
+  }
+
+  #recordFailure(target: Target, error: KacmeError): void {
+    const before = this.#statuses.get(idOf(target));
+    const failure = reportError(error);
+    const state = error.code === 'ERR_HOST_UNREACHABLE' ? 'unreachable' : 'failed';
+    const places = target.deployments.map((deployment): PlaceStatus => {
+      const { certificate, path } = deployment;
+      return { certificate, path, generation: undefined, state, reason: error.message, failure };
+    });
+    this.#statuses.set(idOf(target), {
+      pool: target.pool.name,
+      host: target.host.name,
+      reachable: false,
+      haproxyVersion: before?.haproxyVersion,
+      observedAt: this.#deps.clock.now().toISOString(),
+      places,
+    });
+    const repeated = before?.places[0]?.failure?.message === error.message;
+    this.#logOf(target)[repeated ? 'debug' : 'warn']({ err: error }, 'host cannot be observed');
+  }
+
+  #resultsOfUnreachable({ pool, host, deployments }: Target): readonly PlaceResult[] {
+    const failures = this.#statuses.get(idOf({ pool, host }))?.places;
+    return deployments.map(({ certificate, path }, i) => {
+      const failure: ErrorReport | undefined = failures?.[i]?.failure;
+      const reason = failure?.message ?? 'the host cannot be observed';
+      return {
+        pool: pool.name,
+        host: host.name,
+        certificate,
+        path,
+        action: 'failed',
+        inSync: false,
+        reason,
+        failure,
+      };
+    });
+  }
+
+  #hostLane(target: Target): PQueue {
+    return laneOf(this.#hostLanes, idOf(target), 1);
+  }
+
+  #changeLane(pool: PoolSpec): PQueue {
+    return laneOf(this.#changeLanes, pool.name, pool.parallel);
+  }
+
+  #logOf({ pool, host }: Target): Logger {
+    return this.#deps.log.child({ pool: pool.name, host: host.name });
+  }
+}
+
+function laneOf(lanes: Map<string, PQueue>, id: string, concurrency: number): PQueue {
+  const lane = lanes.get(id) ?? new PQueue({ concurrency });
+  lanes.set(id, lane);
+  return lane;
+}
+
+const idOf = ({ pool, host }: Pick<Target, 'pool' | 'host'>): string =>
+  `${pool.name}/${host.name}:${host.port}`;
+
+const isInSync = (state: PlaceState): boolean =>
+  state === 'in sync' || state === 'unverified' || state === 'file only';
+
+/** SNI of the verifying handshakes: HAProxy chooses among its certificates by it. */
+function servernameOf({ place }: Desired): string {
+  return place.identifiers[0] ?? '';
+}
+
+function changeFor(place: Place, desired: Desired, decision: Extract<PlaceDecision, { action: 'change' }>) {
+  return {
+    deployment: place.deployment,
+    pem: desired.pem,
+    fingerprint256: desired.place.facts.fingerprint256,
+    writeFile: decision.writeFile,
+    swap: decision.swap,
+    verifyServername: decision.memory ? servernameOf(desired) : undefined,
+  };
+}
+
+function statusOf({ deployment, desired }: Place, state: PlaceState, reason: string): PlaceStatus {
+  const { certificate, path } = deployment;
+  return { certificate, path, generation: desired?.place.generation, state, reason, failure: undefined };
+}
+
+function statusAfter(place: Place, verification: Verification, reason: string): PlaceStatus {
+  switch (verification.state) {
+    case 'verified':
+      return statusOf(place, 'in sync', `${reason}; ${verification.handshakes} handshakes present it`);
+    case 'unverified':
+      return statusOf(place, 'unverified', `${reason}; ${verification.reason}`);
+    case 'failed':
+      return statusOf(place, 'out of sync', `${reason}, but ${verification.reason}`);
+  }
+}
+
+function failed(place: Place, error: unknown): PlaceStatus {
+  const failure = reportError(error);
+  return { ...statusOf(place, 'failed', failure.message), failure };
+}
+
+function unknownStatus({ pool, host, deployments }: Target): HostStatus {
+  return {
+    pool: pool.name,
+    host: host.name,
+    reachable: undefined,
+    haproxyVersion: undefined,
+    observedAt: undefined,
+    places: deployments.map(({ certificate, path }) => ({
+      certificate,
+      path,
+      generation: undefined,
+      state: 'unknown',
+      reason: 'not looked at yet',
+      failure: undefined,
+    })),
+  };
+}

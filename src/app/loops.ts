@@ -1,0 +1,114 @@
+import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
+import type { EffectOptions } from '../ports/leadership.ts';
+import type { AppDeps } from './deps.ts';
+import type { Target } from './fleet.ts';
+import type { LocalService } from './service.ts';
+import { Wake } from './wake.ts';
+
+/** A host that could not be reached is tried again this often: with the connect timeout it stays within 30 s. */
+const UNREACHABLE_RETRY_MS = 10_000;
+/** After a failure whose back-off could not be stored, and after one that nobody foresaw. */
+const PAUSE_MS = 60_000;
+/** A timer beyond 24.8 days fires at once in Node, and clocks are set: decide again at least this often. */
+const LONGEST_SLEEP_MS = 3_600_000;
+
+/** What `serve` repeats for one configuration: a loop per certificate and a loop per host, all level-triggered. */
+export class Loops {
+  readonly #config: KacmeConfig;
+  readonly #service: LocalService;
+  readonly #deps: AppDeps;
+  readonly #hostWakes: readonly { readonly target: Target; readonly wake: Wake }[];
+  readonly #certificateWakes: ReadonlyMap<string, Wake>;
+
+  constructor(config: KacmeConfig, service: LocalService, deps: AppDeps) {
+    this.#config = config;
+    this.#service = service;
+    this.#deps = deps;
+    this.#hostWakes = service.fleet.targets().map((target) => ({ target, wake: new Wake() }));
+    this.#certificateWakes = new Map(Object.keys(config.certificates).map((name) => [name, new Wake()]));
+  }
+
+  /** Resolves when `signal` aborts and every loop has ended. */
+  async run(options: EffectOptions): Promise<void> {
+    await this.#repeat('preparation', options, async () => {
+      await this.#service.prepare(options);
+      return 'done';
+    });
+    await Promise.all([
+      ...Object.values(this.#config.certificates).map((spec) => this.#keepRenewed(spec, options)),
+      ...this.#hostWakes.map(({ target, wake }) => this.#keepInStep(target, wake, options)),
+    ]);
+  }
+
+  /** A new bundle is there: its hosts look at once. */
+  activated(certificate: string): void {
+    this.#certificateWakes.get(certificate)?.wake();
+    for (const { target, wake } of this.#hostWakes) {
+      if (target.deployments.some((deployment) => deployment.certificate === certificate)) wake.wake();
+    }
+  }
+
+  #keepRenewed(spec: CertificateSpec, options: EffectOptions): Promise<void> {
+    const wake = this.#certificateWakes.get(spec.name) ?? new Wake();
+    const { clock } = this.#deps;
+    const log = this.#deps.log.child({ certificate: spec.name });
+    let lastReason: string | undefined;
+    return this.#repeat(`certificate ${spec.name}`, options, async () => {
+      const { issuer, decision } = await this.#service.plan(spec, options);
+      log[decision.reason === lastReason ? 'debug' : 'info']({ issuer, ...decision }, 'renewal decided');
+      lastReason = decision.reason;
+      if (decision.action === 'wait') {
+        const ms = Math.max(0, decision.until.getTime() - clock.now().getTime());
+        await wake.sleep(Math.min(ms, LONGEST_SLEEP_MS), clock, options);
+        return 'again';
+      }
+      try {
+        await this.#service.issue(spec, issuer, decision.reason, options);
+      } catch (error) {
+        options.signal.throwIfAborted();
+        // It is logged and stored as back-off already; the pause is for the case that it could not be stored.
+        log.debug({ err: error }, 'issuance will be decided again');
+        await wake.sleep(PAUSE_MS, clock, options);
+      }
+      return 'again';
+    });
+  }
+
+  #keepInStep(target: Target, wake: Wake, options: EffectOptions): Promise<void> {
+    const { clock, random } = this.#deps;
+    return this.#repeat(`host ${target.pool.name}/${target.host.name}`, options, async () => {
+      const results = await this.#service.fleet.reconcile(target, options);
+      const lost = results.length > 0 && results.every(({ action }) => action === 'failed');
+      const everyMs = lost
+        ? Math.min(UNREACHABLE_RETRY_MS, this.#config.reconcile.everyMs)
+        : this.#config.reconcile.everyMs;
+      // A little early, never late: hosts must not be looked at in step, and drift is repaired within `every`.
+      await wake.sleep(everyMs * (1 - random.uniform() / 10), clock, options);
+      return 'again';
+    });
+  }
+
+  /** Calls `step` until it says `done` or `signal` aborts. What it throws is logged, and it is called again later. */
+  async #repeat(
+    loop: string,
+    { signal }: EffectOptions,
+    step: () => Promise<'again' | 'done'>,
+  ): Promise<void> {
+    const { clock, log } = this.#deps;
+    const stepOrPause = async (): Promise<'again' | 'done'> => {
+      try {
+        return await step();
+      } catch (error) {
+        signal.throwIfAborted();
+        log.error({ err: error, loop, againInMs: PAUSE_MS }, 'loop failed');
+        await clock.sleep(PAUSE_MS, { signal });
+        return 'again';
+      }
+    };
+    try {
+      while (!signal.aborted && (await stepOrPause()) === 'again');
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+  }
+}

@@ -1,0 +1,164 @@
+import type { Logger } from 'pino';
+import { KacmeError } from '../domain/errors.ts';
+import type { CertificateSpec } from '../domain/model.ts';
+import type { Authorization, CertificateAuthority, Order } from '../ports/certificate-authority.ts';
+import type { EffectOptions } from '../ports/leadership.ts';
+import type { Transaction } from '../ports/state-store.ts';
+import type { AppDeps } from './deps.ts';
+import { challengeRecord, loadRecord, type OrderRecord, orderRecord } from './records.ts';
+
+export interface StoredOrder {
+  readonly order: OrderRecord;
+  readonly revision: number;
+}
+
+interface PendingChallenge {
+  readonly authorization: Authorization;
+  readonly http01: NonNullable<Authorization['http01']>;
+}
+
+/**
+ * The in-flight order of one certificate at one issuer, in the store. Each state is written before the request
+ * that it announces: `creating` before newOrder, `finalizing` before finalize.
+ */
+export class OrderJournal {
+  readonly key: string;
+  readonly #spec: CertificateSpec;
+  readonly #issuer: string;
+  readonly #deps: AppDeps;
+  readonly #log: Logger;
+
+  constructor(spec: CertificateSpec, issuer: string, deps: AppDeps) {
+    this.#spec = spec;
+    this.#issuer = issuer;
+    this.#deps = deps;
+    this.#log = deps.log;
+    this.key = orderRecord.key(spec.name, issuer);
+  }
+
+  async load(options: { signal: AbortSignal }): Promise<StoredOrder | undefined> {
+    const held = await loadRecord(this.#deps.store, orderRecord, [this.#spec.name, this.#issuer], options);
+    return held === undefined ? undefined : { order: held.value, revision: held.revision };
+  }
+
+  /** Asks the CA how a stored order stands; one that cannot be taken up is abandoned (both results undefined). */
+  async resume(
+    stored: StoredOrder,
+    authority: CertificateAuthority,
+    options: EffectOptions,
+  ): Promise<{ stored: StoredOrder | undefined; order: Order | undefined }> {
+    const gone = { stored: undefined, order: undefined };
+    const { url, identifiers } = stored.order;
+    if (url === undefined) {
+      await this.abandon(stored, 'its newOrder was sent but the answer was lost', options);
+      return gone;
+    }
+    if (!sameNames(identifiers, this.#spec.identifiers)) {
+      await this.abandon(stored, 'the configured identifiers have changed', options);
+      return gone;
+    }
+    let order: Order;
+    try {
+      order = await authority.order(url, options);
+    } catch (error) {
+      if (!(error instanceof KacmeError) || error.code !== 'ERR_ACME_PROBLEM') throw error;
+      await this.abandon(stored, `the CA no longer knows it: ${error.message}`, options);
+      return gone;
+    }
+    if (order.status === 'invalid') {
+      await this.abandon(stored, order.error ?? 'the CA says it is invalid', options);
+      return gone;
+    }
+    this.#log.info({ order: url, status: order.status }, 'order resumed');
+    return { stored, order };
+  }
+
+  async open(
+    authority: CertificateAuthority,
+    options: EffectOptions,
+  ): Promise<{ stored: StoredOrder; order: Order }> {
+    const intent: OrderRecord = {
+      identifiers: [...this.#spec.identifiers],
+      keyPem: await this.#deps.pki.generateKey(this.#spec.key),
+      url: undefined,
+      state: 'creating',
+      challengeTokens: [],
+      createdAt: this.#deps.clock.now().toISOString(),
+    };
+    const announced = await this.#put(intent, 0, {}, options);
+    let order: Order;
+    try {
+      order = await authority.newOrder(this.#spec.identifiers, options);
+    } catch (error) {
+      // The CA said no: there is no order. Anything else leaves open whether there is one.
+      if (
+        error instanceof KacmeError &&
+        (error.code === 'ERR_ACME_PROBLEM' || error.code === 'ERR_ACME_RATE_LIMITED')
+      ) {
+        await this.abandon(announced, error.message, options);
+      }
+      throw error;
+    }
+    this.#log.info({ order: order.url, expires: order.expires }, 'order created');
+    const created: OrderRecord = { ...intent, url: order.url, state: 'created' };
+    return { stored: await this.#put(created, announced.revision, {}, options), order };
+  }
+
+  async publishChallenges(
+    stored: StoredOrder,
+    challenges: readonly PendingChallenge[],
+    options: EffectOptions,
+  ): Promise<StoredOrder> {
+    const createdAt = this.#deps.clock.now().toISOString();
+    const puts = challenges.map(({ authorization, http01 }) => ({
+      key: challengeRecord.key(http01.token),
+      value: challengeRecord.serialize({
+        identifier: authorization.identifier,
+        keyAuthorization: http01.keyAuthorization,
+        createdAt,
+      }),
+    }));
+    const tokens = challenges.map(({ http01 }) => http01.token);
+    const challengeTokens = [...new Set([...stored.order.challengeTokens, ...tokens])];
+    return this.#put({ ...stored.order, challengeTokens }, stored.revision, { puts }, options);
+  }
+
+  async finalizing(stored: StoredOrder, options: EffectOptions): Promise<StoredOrder> {
+    return this.#put({ ...stored.order, state: 'finalizing' }, stored.revision, {}, options);
+  }
+
+  /** Forgets the order and its challenges. */
+  async abandon(stored: StoredOrder, reason: string, options: EffectOptions): Promise<void> {
+    const tokens = stored.order.challengeTokens.map((token) => challengeRecord.key(token));
+    await this.#deps.store.transact(
+      {
+        conditions: [{ key: this.key, revision: stored.revision }],
+        puts: [],
+        deletes: [this.key, ...tokens],
+      },
+      options,
+    );
+    this.#log.warn({ order: stored.order.url, reason }, 'order abandoned');
+  }
+
+  async #put(
+    order: OrderRecord,
+    ifRevision: number,
+    more: { readonly puts?: Transaction['puts'] },
+    options: EffectOptions,
+  ): Promise<StoredOrder> {
+    const revision = await this.#deps.store.transact(
+      {
+        conditions: [{ key: this.key, revision: ifRevision }],
+        puts: [{ key: this.key, value: orderRecord.serialize(order) }, ...(more.puts ?? [])],
+        deletes: [],
+      },
+      options,
+    );
+    return { order, revision };
+  }
+}
+
+function sameNames(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((name) => b.includes(name));
+}

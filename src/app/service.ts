@@ -1,0 +1,295 @@
+import PQueue from 'p-queue';
+import { KacmeError, reportError } from '../domain/errors.ts';
+import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
+import { chooseIssuer, decideRenewal, type RenewalDecision } from '../domain/renewal.ts';
+import type { CertificateResult, CertificateStatus, PlaceResult, Status, Summary } from '../domain/status.ts';
+import type { EffectOptions, Mandate } from '../ports/leadership.ts';
+import type { CommandOptions, KacmeService } from '../ports/service.ts';
+import { Authorities } from './authorities.ts';
+import { Bundles } from './bundles.ts';
+import type { AppDeps } from './deps.ts';
+import { Fleet, type Target } from './fleet.ts';
+import { CertificateIssuer } from './issue.ts';
+import { type BackoffRecord, backoffRecord, loadRecord, orderRecord } from './records.ts';
+import { SingleFlight } from './single-flight.ts';
+
+/** Bounds what one kacme asks of a CA at a time. */
+const ORDERS_IN_FLIGHT = 8;
+
+export interface RenewalPlan {
+  readonly issuer: string;
+  readonly decision: RenewalDecision;
+}
+
+/**
+ * What kacme does, for one configuration: the operator's commands, and the single steps that `serve` repeats.
+ * Without a mandate it only reads.
+ */
+export class LocalService implements KacmeService {
+  readonly fleet: Fleet;
+  readonly #config: KacmeConfig;
+  readonly #deps: AppDeps;
+  readonly #mandate: Mandate | undefined;
+  readonly #bundles: Bundles;
+  readonly #authorities: Authorities;
+  readonly #issuer: CertificateIssuer;
+  readonly #issuing = new SingleFlight<void>();
+  readonly #orders = new PQueue({ concurrency: ORDERS_IN_FLIGHT });
+  readonly #onActivated: (certificate: string) => void;
+
+  constructor(
+    config: KacmeConfig,
+    deps: AppDeps,
+    options: { mandate: Mandate | undefined; onActivated?: (certificate: string) => void },
+  ) {
+    this.#config = config;
+    this.#deps = deps;
+    this.#mandate = options.mandate;
+    this.#onActivated = options.onActivated ?? (() => {});
+    this.#bundles = new Bundles(config.keepBundles, deps);
+    this.#authorities = new Authorities(config.issuers, deps);
+    this.#issuer = new CertificateIssuer(this.#authorities, this.#bundles, deps);
+    this.fleet = new Fleet(config, this.#bundles, deps);
+  }
+
+  async status({ signal }: { signal: AbortSignal }): Promise<Status> {
+    if (this.#mandate === undefined) {
+      await Promise.all(this.fleet.targets().map((target) => this.fleet.inspect(target, { signal })));
+    }
+    return this.remembered({ signal });
+  }
+
+  /** What the store and earlier observations tell, without a look at any host. */
+  async remembered({ signal }: { signal: AbortSignal }): Promise<Status> {
+    const specs = Object.values(this.#config.certificates);
+    const certificates = await Promise.all(specs.map((spec) => this.#certificateStatus(spec, { signal })));
+    return {
+      at: this.#deps.clock.now().toISOString(),
+      role: this.#mandate === undefined ? 'offline' : 'leading',
+      certificates,
+      hosts: this.fleet.statuses(new Map(certificates.map(({ name, generation }) => [name, generation]))),
+    };
+  }
+
+  async bootstrap({ signal, onProgress }: CommandOptions): Promise<Summary> {
+    const options = this.#effects(signal);
+    const certificates = await this.prepare(options);
+    for (const { certificate, action, reason } of certificates)
+      onProgress({ message: `${certificate}: ${action} (${reason})` });
+    const places = await this.#distribute(this.fleet.targets(), options, onProgress);
+    return summarize(certificates, places);
+  }
+
+  /** Account keys and self-signed bundles, where there are none: what everything else needs first. */
+  async prepare(options: EffectOptions): Promise<readonly CertificateResult[]> {
+    const specs = Object.values(this.#config.certificates);
+    const issuers = new Set(specs.flatMap((spec) => spec.issuers));
+    await Promise.all([...issuers].map((issuer) => this.#authorities.ensureAccountKey(issuer, options)));
+    return Promise.all(
+      specs.map(async (spec): Promise<CertificateResult> => {
+        const { created, reason } = await this.#bundles.ensureSelfSigned(spec, options);
+        if (created) this.#onActivated(spec.name);
+        return { certificate: spec.name, action: created ? 'created' : 'kept', reason, failure: undefined };
+      }),
+    );
+  }
+
+  async renew(
+    { names, force, dryRun }: { names: readonly string[]; force: boolean; dryRun: boolean },
+    { signal, onProgress }: CommandOptions,
+  ): Promise<Summary> {
+    const specs = this.#specs(names);
+    if (dryRun) {
+      const plans = await Promise.all(
+        specs.map(async (spec) => ({ spec, ...(await this.plan(spec, { signal })) })),
+      );
+      return summarize(
+        plans.map(({ spec, decision }) => describePlan(spec, decision, force)),
+        [],
+      );
+    }
+    const options = this.#effects(signal);
+    const certificates = await Promise.all(
+      specs.map(async (spec): Promise<CertificateResult> => {
+        const { issuer, decision } = await this.plan(spec, options);
+        const reason = force ? 'forced by the operator' : decision.reason;
+        if (!force && decision.action === 'wait') {
+          return {
+            certificate: spec.name,
+            action: 'kept',
+            reason: describeWait(decision),
+            failure: undefined,
+          };
+        }
+        onProgress({ message: `${spec.name}: ordering from ${issuer} (${reason})` });
+        try {
+          await this.issue(spec, issuer, reason, options);
+          onProgress({ message: `${spec.name}: issued` });
+          return { certificate: spec.name, action: 'issued', reason, failure: undefined };
+        } catch (error) {
+          signal.throwIfAborted();
+          const failure = reportError(error);
+          onProgress({ message: `${spec.name}: failed (${failure.message})` });
+          return { certificate: spec.name, action: 'failed', reason: failure.message, failure };
+        }
+      }),
+    );
+    const issued = certificates
+      .filter(({ action }) => action === 'issued')
+      .map(({ certificate }) => certificate);
+    const places = await this.#distribute(this.fleet.targets({ certificates: issued }), options, onProgress);
+    return summarize(certificates, places);
+  }
+
+  async distribute(
+    { host }: { host: string | undefined },
+    { signal, onProgress }: CommandOptions,
+  ): Promise<Summary> {
+    const targets = this.fleet.targets({ host });
+    if (host !== undefined && targets.length === 0) {
+      throw unknownName('host', host, [...new Set(this.fleet.targets().map((target) => target.host.name))]);
+    }
+    return summarize([], await this.#distribute(targets, this.#effects(signal), onProgress));
+  }
+
+  async reloadConfig(): Promise<void> {
+    throw new KacmeError(
+      'ERR_CONTROL_UNREACHABLE',
+      'no kacme serve is running that could take the configuration over',
+      {
+        retry: 'never',
+        remedy: 'start kacme serve; it reads the configuration when it starts',
+      },
+    );
+  }
+
+  /** Which issuer would be asked, and whether a new bundle is needed now. */
+  async plan(spec: CertificateSpec, { signal }: { signal: AbortSignal }): Promise<RenewalPlan> {
+    const now = this.#deps.clock.now();
+    const records = await this.#backoffs(spec, { signal });
+    const backoffs = new Map(
+      [...records].map(([issuer, { failures, notBefore }]) => [
+        issuer,
+        { failures, notBefore: new Date(notBefore) },
+      ]),
+    );
+    const { issuer, backoff } = chooseIssuer(spec.issuers, backoffs, now);
+    const held = await this.#bundles.held(spec.name, { signal });
+    const order = await loadRecord(this.#deps.store, orderRecord, [spec.name, issuer], { signal });
+    return { issuer, decision: decideRenewal(spec, held, backoff, now, order !== undefined) };
+  }
+
+  /** Who asks while the same certificate is being issued gets that issuance's result. */
+  async issue(spec: CertificateSpec, issuer: string, reason: string, options: EffectOptions): Promise<void> {
+    const { signal } = options;
+    await this.#issuing.run(spec.name, () =>
+      this.#orders.add(() => this.#issuer.issue(spec, issuer, reason, options), { signal }),
+    );
+    this.#onActivated(spec.name);
+  }
+
+  async #distribute(
+    targets: readonly Target[],
+    options: EffectOptions,
+    onProgress: CommandOptions['onProgress'],
+  ): Promise<readonly PlaceResult[]> {
+    const results = await Promise.all(
+      targets.map(async (target) => {
+        const results = await this.fleet.reconcile(target, options);
+        for (const { host, certificate, action, reason } of results) {
+          onProgress({ message: `${target.pool.name}/${host}: ${certificate} ${action} (${reason})` });
+        }
+        return results;
+      }),
+    );
+    return results.flat();
+  }
+
+  async #certificateStatus(
+    spec: CertificateSpec,
+    options: { signal: AbortSignal },
+  ): Promise<CertificateStatus> {
+    const record = await this.#bundles.record(spec.name, options);
+    const bundle = await this.#bundles.active(spec.name, options);
+    const { decision } = await this.plan(spec, options);
+    const failures = [...(await this.#backoffs(spec, options)).values()];
+    const failure = failures.sort((a, b) => b.at.localeCompare(a.at))[0];
+    const expired = bundle !== undefined && this.#deps.clock.now() >= new Date(bundle.notAfter);
+    const trusted = bundle?.origin === 'self-signed' ? 'self-signed' : 'valid';
+    return {
+      name: spec.name,
+      identifiers: spec.identifiers,
+      state: bundle === undefined ? 'missing' : expired ? 'expired' : trusted,
+      generation: record?.value.generation ?? 0,
+      issuer: bundle?.issuer,
+      fingerprint256: bundle?.id,
+      notAfter: bundle?.notAfter,
+      renewAt: bundle?.renewAt,
+      next: decision.action === 'issue' ? `issues now: ${decision.reason}` : describeWait(decision),
+      lastSuccess: record?.value.lastSuccess,
+      lastFailure: failure && {
+        ...failure.lastFailure,
+        at: failure.at,
+        failures: failure.failures,
+        notBefore: failure.notBefore,
+      },
+    };
+  }
+
+  async #backoffs(
+    spec: CertificateSpec,
+    options: { signal: AbortSignal },
+  ): Promise<ReadonlyMap<string, BackoffRecord>> {
+    const found = await Promise.all(
+      spec.issuers.map(async (issuer) => {
+        const record = await loadRecord(this.#deps.store, backoffRecord, [spec.name, issuer], options);
+        return record === undefined ? [] : [[issuer, record.value] as const];
+      }),
+    );
+    return new Map(found.flat());
+  }
+
+  #specs(names: readonly string[]): readonly CertificateSpec[] {
+    const all = this.#config.certificates;
+    if (names.length === 0) return Object.values(all);
+    return names.map((name) => {
+      const spec = all[name];
+      if (spec === undefined) throw unknownName('certificate', name, Object.keys(all));
+      return spec;
+    });
+  }
+
+  #effects(signal: AbortSignal): EffectOptions {
+    if (this.#mandate === undefined) throw new RangeError('this command needs a mandate');
+    return { signal: AbortSignal.any([signal, this.#mandate.signal]), mandate: this.#mandate };
+  }
+}
+
+function describeWait(decision: Extract<RenewalDecision, { action: 'wait' }>): string {
+  return `waits until ${decision.until.toISOString()}: ${decision.reason}`;
+}
+
+function describePlan(spec: CertificateSpec, decision: RenewalDecision, force: boolean): CertificateResult {
+  const issues = force || decision.action === 'issue';
+  const reason = force
+    ? 'forced by the operator'
+    : decision.action === 'wait'
+      ? describeWait(decision)
+      : decision.reason;
+  return { certificate: spec.name, action: issues ? 'planned' : 'kept', reason, failure: undefined };
+}
+
+function summarize(certificates: readonly CertificateResult[], places: readonly PlaceResult[]): Summary {
+  const failed =
+    certificates.some(({ action }) => action === 'failed') ||
+    (places.length > 0 && places.every(({ inSync }) => !inSync));
+  const partly = places.some(({ inSync }) => !inSync);
+  return { outcome: failed ? 'failed' : partly ? 'partly' : 'done', certificates, places };
+}
+
+function unknownName(kind: string, name: string, known: readonly string[]): KacmeError {
+  return new KacmeError('ERR_UNKNOWN_NAME', `there is no ${kind} named ${name} in the configuration`, {
+    retry: 'never',
+    remedy: `name one of: ${known.join(', ')}`,
+  });
+}

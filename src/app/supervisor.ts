@@ -1,0 +1,151 @@
+import { isDeepStrictEqual } from 'node:util';
+import { KacmeError } from '../domain/errors.ts';
+import type { KacmeConfig } from '../domain/model.ts';
+import type { Status, Summary } from '../domain/status.ts';
+import type { Leadership, Mandate } from '../ports/leadership.ts';
+import type { CommandOptions, KacmeService } from '../ports/service.ts';
+import type { AppDeps } from './deps.ts';
+import { Loops } from './loops.ts';
+import { LocalService } from './service.ts';
+
+export interface SupervisorOptions {
+  readonly config: KacmeConfig;
+  /** Reads the configuration files again. */
+  readonly loadConfig: (options: { signal: AbortSignal }) => Promise<KacmeConfig>;
+  readonly depsFor: (config: KacmeConfig) => AppDeps;
+  readonly leadership: Leadership;
+}
+
+interface Leading {
+  readonly service: LocalService;
+  readonly mandate: Mandate;
+  /** Ends the loops so that they start anew with another configuration. */
+  readonly restart: AbortController;
+}
+
+/**
+ * The running service: waits for the mandate, then runs the loops of the present configuration until it is told
+ * to stop, loses the mandate, or takes over another configuration. Operators' commands arrive here too.
+ */
+export class Supervisor implements KacmeService {
+  #config: KacmeConfig;
+  #leading: Leading | undefined;
+  readonly #options: SupervisorOptions;
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
+    this.#config = options.config;
+  }
+
+  /** Resolves after a clean stop, which `signal` asks for. */
+  async run({ signal }: { signal: AbortSignal }): Promise<void> {
+    while (!signal.aborted) {
+      const mandate = await this.#campaign(signal);
+      if (mandate === undefined) return;
+      try {
+        while (!signal.aborted && !mandate.signal.aborted) await this.#lead(mandate, signal);
+      } finally {
+        this.#leading = undefined;
+        await mandate.release();
+      }
+    }
+  }
+
+  /** Why the service cannot do its work now; empty when it can. */
+  async obstacles(options: { signal: AbortSignal }): Promise<readonly string[]> {
+    if (this.#leading === undefined) return [await this.#whyNotLeading(options)];
+    const { certificates } = await this.#leading.service.status(options);
+    return certificates
+      .filter(({ state }) => state === 'missing' || state === 'expired')
+      .map(({ name, state, next }) => `certificate ${name} is ${state}; ${next}`);
+  }
+
+  async status(options: { signal: AbortSignal }): Promise<Status> {
+    if (this.#leading !== undefined) return this.#leading.service.status(options);
+    const service = new LocalService(this.#config, this.#options.depsFor(this.#config), {
+      mandate: undefined,
+    });
+    return { ...(await service.remembered(options)), role: 'standby' };
+  }
+
+  async bootstrap(options: CommandOptions): Promise<Summary> {
+    return (await this.#service(options)).bootstrap(options);
+  }
+
+  async renew(request: Parameters<KacmeService['renew']>[0], options: CommandOptions): Promise<Summary> {
+    return (await this.#service(options)).renew(request, options);
+  }
+
+  async distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary> {
+    return (await this.#service(options)).distribute(request, options);
+  }
+
+  async reloadConfig(options: { signal: AbortSignal }): Promise<void> {
+    const config = await this.#options.loadConfig(options);
+    const fixed = (['store', 'challenge', 'operations', 'control', 'log'] as const).filter(
+      (key) => !isDeepStrictEqual(config[key], this.#config[key]),
+    );
+    if (fixed.length > 0) {
+      throw new KacmeError(
+        'ERR_CONFIG_INVALID',
+        `cannot take the configuration over while running: ${fixed.join(', ')} changed`,
+        {
+          retry: 'never',
+          remedy: 'restart kacme serve; until then it runs on with the old configuration',
+        },
+      );
+    }
+    this.#config = config;
+    this.#leading?.restart.abort();
+  }
+
+  async #campaign(signal: AbortSignal): Promise<Mandate | undefined> {
+    const { leadership } = this.#options;
+    const { log } = this.#options.depsFor(this.#config);
+    try {
+      const free = await leadership.tryAcquire({ signal });
+      if (free !== undefined) return free;
+      log.warn({ holder: await leadership.holder({ signal }) }, 'standing by: another kacme holds the store');
+      return await leadership.campaign({ signal });
+    } catch (error) {
+      if (signal.aborted) return undefined;
+      throw error;
+    }
+  }
+
+  async #lead(mandate: Mandate, signal: AbortSignal): Promise<void> {
+    const config = this.#config;
+    const deps = this.#options.depsFor(config);
+    const restart = new AbortController();
+    const service = new LocalService(config, deps, {
+      mandate,
+      onActivated: (certificate) => loops.activated(certificate),
+    });
+    const loops = new Loops(config, service, deps);
+    this.#leading = { service, mandate, restart };
+    deps.log.info(
+      {
+        epoch: mandate.epoch,
+        certificates: Object.keys(config.certificates),
+        hosts: service.fleet.targets().length,
+      },
+      'leading',
+    );
+    await loops.run({ signal: AbortSignal.any([signal, mandate.signal, restart.signal]), mandate });
+    if (mandate.signal.aborted && !signal.aborted)
+      deps.log.error({ err: mandate.signal.reason }, 'mandate lost');
+  }
+
+  async #service(options: { signal: AbortSignal }): Promise<LocalService> {
+    if (this.#leading !== undefined) return this.#leading.service;
+    throw new KacmeError('ERR_MANDATE_HELD', `cannot act: ${await this.#whyNotLeading(options)}`, {
+      retry: 'later',
+      remedy: 'ask the kacme that holds the store, or wait until it has finished',
+    });
+  }
+
+  async #whyNotLeading(options: { signal: AbortSignal }): Promise<string> {
+    const holder = await this.#options.leadership.holder(options);
+    return holder === undefined ? 'the lock on the store is being taken' : `the store is held by ${holder}`;
+  }
+}

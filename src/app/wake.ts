@@ -1,0 +1,30 @@
+import type { Clock } from '../ports/clock.ts';
+
+/** A sleep that others can end. A wake that comes while nobody sleeps ends the next sleep at once. */
+export class Wake {
+  #pending = false;
+  #wakeUp: () => void = () => {};
+
+  wake(): void {
+    this.#pending = true;
+    this.#wakeUp();
+  }
+
+  /** Rejects with `signal.reason` when aborted. */
+  async sleep(ms: number, clock: Clock, { signal }: { signal: AbortSignal }): Promise<void> {
+    signal.throwIfAborted();
+    if (!this.#pending) {
+      const alarm = new AbortController();
+      this.#wakeUp = () => alarm.abort();
+      try {
+        await clock.sleep(ms, { signal: AbortSignal.any([signal, alarm.signal]) });
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!alarm.signal.aborted) throw error;
+      } finally {
+        this.#wakeUp = () => {};
+      }
+    }
+    this.#pending = false;
+  }
+}
