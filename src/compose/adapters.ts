@@ -1,0 +1,77 @@
+import type { Logger } from 'pino';
+import { connectCertificateAuthorities } from '../acme/certificate-authority.ts';
+import { createSelfCheck } from '../acme/self-check.ts';
+import type { AppDeps } from '../app/deps.ts';
+import { challengeRecord, loadRecord } from '../app/records.ts';
+import { readSecret } from '../config/secret.ts';
+import type { KacmeConfig } from '../domain/model.ts';
+import { createHaproxyHosts } from '../haproxy/host.ts';
+import { type ChallengeServer, startChallengeServer } from '../http/challenge-server.ts';
+import { createPki } from '../pki/pki.ts';
+import type { StateStore } from '../ports/state-store.ts';
+import { openHostSession } from '../ssh/open-session.ts';
+import type { Releasers } from './releasers.ts';
+import { systemClock, systemRandom } from './system.ts';
+
+export interface Surroundings {
+  readonly store: StateStore;
+  readonly log: Logger;
+  readonly version: string;
+  readonly releasers: Releasers;
+  /** `result` is `ok` or an error code. */
+  readonly onAcmeRequest: (issuer: string, result: string) => void;
+}
+
+/** The adapters behind the ports. They keep connections open, so one set serves a whole process. */
+export function wireAdapters({
+  store,
+  log,
+  version,
+  releasers,
+  onAcmeRequest,
+}: Surroundings): (config: KacmeConfig) => AppDeps {
+  const clock = systemClock;
+  const random = systemRandom;
+  const hosts = createHaproxyHosts({
+    openSession: openHostSession({ readSecret, clock, random }),
+    clock,
+    log,
+  });
+  releasers.add('connections to hosts', () => hosts.close());
+  const authorities = connectCertificateAuthorities({
+    readSecret,
+    clock,
+    log,
+    version,
+    onRequest: onAcmeRequest,
+  });
+  releasers.add('connections to CAs', () => authorities.close());
+  return (config) => ({
+    store,
+    clock,
+    random,
+    pki: createPki(),
+    hosts,
+    connectCertificateAuthority: authorities.connect,
+    selfCheck: createSelfCheck(config.challenge.selfCheck),
+    log,
+  });
+}
+
+/** Answers challenges from the store, so that whoever holds the order need not be who answers. */
+export async function serveChallenges(
+  config: KacmeConfig,
+  store: StateStore,
+  log: Logger,
+  options: { signal: AbortSignal },
+): Promise<ChallengeServer> {
+  return startChallengeServer(
+    {
+      listen: config.challenge.listen,
+      lookup: async (token, { signal }) =>
+        (await loadRecord(store, challengeRecord, token, { signal }))?.value.keyAuthorization,
+      log,
+    },
+    options,
+  );
+}

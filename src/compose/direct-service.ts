@@ -1,0 +1,103 @@
+import type { Logger } from 'pino';
+import { LocalService } from '../app/service.ts';
+import { KacmeError } from '../domain/errors.ts';
+import type { KacmeConfig } from '../domain/model.ts';
+import type { Status, Summary } from '../domain/status.ts';
+import type { Mandate } from '../ports/leadership.ts';
+import type { CommandOptions, KacmeService } from '../ports/service.ts';
+import { FileStateStore } from '../store/file-store.ts';
+import { SocketLeadership } from '../store/socket-leadership.ts';
+import { serveChallenges, wireAdapters } from './adapters.ts';
+import { Releasers } from './releasers.ts';
+import { systemClock } from './system.ts';
+
+interface Opened {
+  readonly service: LocalService;
+  readonly store: FileStateStore;
+}
+
+/**
+ * Does the work in this process, for when no service runs. What only reads takes no lock; everything else takes
+ * the same lock as `kacme serve` for as long as it lasts.
+ */
+export class DirectService implements KacmeService {
+  readonly #config: KacmeConfig;
+  readonly #log: Logger;
+  readonly #version: string;
+  readonly #releasers = new Releasers();
+
+  constructor(config: KacmeConfig, { log, version }: { log: Logger; version: string }) {
+    this.#config = config;
+    this.#log = log;
+    this.#version = version;
+  }
+
+  async status(options: { signal: AbortSignal }): Promise<Status> {
+    const { service } = await this.#open({ readOnly: true, mandate: undefined });
+    return service.status(options);
+  }
+
+  async bootstrap(options: CommandOptions): Promise<Summary> {
+    const { service } = await this.#acquire('bootstrap', options);
+    return service.bootstrap(options);
+  }
+
+  async renew(request: Parameters<KacmeService['renew']>[0], options: CommandOptions): Promise<Summary> {
+    if (request.dryRun) {
+      const { service } = await this.#open({ readOnly: true, mandate: undefined });
+      return service.renew(request, options);
+    }
+    const { service, store } = await this.#acquire('renew', options);
+    const challenges = await serveChallenges(this.#config, store, this.#log, options);
+    this.#releasers.add('challenge server', () => challenges.close());
+    return service.renew(request, options);
+  }
+
+  async distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary> {
+    const { service } = await this.#acquire('distribute', options);
+    return service.distribute(request, options);
+  }
+
+  async reloadConfig(): Promise<void> {
+    throw new KacmeError(
+      'ERR_CONTROL_UNREACHABLE',
+      `no kacme serve answers at ${this.#config.control.socket}`,
+      {
+        retry: 'never',
+        remedy: 'start kacme serve: it reads the configuration when it starts',
+      },
+    );
+  }
+
+  async close(): Promise<void> {
+    await this.#releasers.releaseAll(this.#log);
+  }
+
+  async #acquire(command: string, { signal }: { signal: AbortSignal }): Promise<Opened> {
+    const { file: root } = this.#config.store;
+    const leadership = new SocketLeadership(root, { clock: systemClock, command: `kacme ${command}` });
+    const mandate = await leadership.tryAcquire({ signal });
+    if (mandate === undefined) {
+      const holder = (await leadership.holder({ signal })) ?? 'another kacme that has just ended';
+      throw new KacmeError('ERR_MANDATE_HELD', `cannot ${command}: the store ${root} is held by ${holder}`, {
+        retry: 'later',
+        remedy: 'wait until it has finished, then try again',
+      });
+    }
+    this.#releasers.add('lock', () => mandate.release());
+    return this.#open({ readOnly: false, mandate });
+  }
+
+  async #open({ readOnly, mandate }: { readOnly: boolean; mandate: Mandate | undefined }): Promise<Opened> {
+    const store = await FileStateStore.open(this.#config.store.file, { clock: systemClock, readOnly });
+    this.#releasers.add('store', () => store.close());
+    const depsFor = wireAdapters({
+      store,
+      log: this.#log,
+      version: this.#version,
+      releasers: this.#releasers,
+      onAcmeRequest: () => {},
+    });
+    return { service: new LocalService(this.#config, depsFor(this.#config), { mandate }), store };
+  }
+}

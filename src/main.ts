@@ -1,0 +1,67 @@
+import packageJson from '../package.json' with { type: 'json' };
+import type { CliContext, GlobalOptions } from './cli/context.ts';
+import { createLogger } from './cli/logging.ts';
+import { runCli } from './cli/program.ts';
+import { loadConfig } from './config/load.ts';
+import type { KacmeConfig } from './domain/model.ts';
+import { connectControl } from './http/control-client.ts';
+
+const { version } = packageJson;
+const stop = new AbortController();
+
+/** The first signal asks for a clean stop, the second one forces it. */
+function onStopSignal(signal: NodeJS.Signals, exitStatus: number): void {
+  process.on(signal, () => {
+    if (stop.signal.aborted) process.exit(exitStatus);
+    stop.abort(new DOMException(`stopped by ${signal}`, 'AbortError'));
+  });
+}
+onStopSignal('SIGTERM', 143);
+onStopSignal('SIGINT', 130);
+
+const context: CliContext = {
+  signal: stop.signal,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  env: process.env,
+  version,
+  now: () => new Date(),
+  connect: async (options, { signal }) => {
+    const config = await loadConfig(options.configPaths, { signal });
+    const running = await connectControl(config.control.socket, { signal });
+    if (running !== undefined) return { service: running, via: 'control socket', close: async () => {} };
+    // Everything that does the work itself is loaded only now: asking a running service stays quick.
+    const { DirectService } = await import('./compose/direct-service.ts');
+    // The outcome is told by the command: the log only adds what went wrong, unless it is asked for.
+    const log = createLogger({
+      level: options.logLevel ?? 'error',
+      destination: process.stderr,
+      env: process.env,
+    });
+    const service = new DirectService(config, { log, version });
+    return { service, via: 'direct', close: () => service.close() };
+  },
+  serve: async (options, { signal }) => {
+    const config = await loadConfig(options.configPaths, { signal });
+    const { serve } = await import('./compose/serve.ts');
+    await serve(
+      {
+        config,
+        loadConfig: (cancellation) => loadConfig(options.configPaths, cancellation),
+        log: serviceLogger(config, options),
+        version,
+        onReloadRequested: (callback) => {
+          process.on('SIGHUP', callback);
+          return () => process.off('SIGHUP', callback);
+        },
+      },
+      { signal },
+    );
+  },
+};
+
+function serviceLogger(config: KacmeConfig, { logLevel }: GlobalOptions) {
+  return createLogger({ level: logLevel ?? config.log.level, destination: process.stderr, env: process.env });
+}
+
+process.exitCode = await runCli(process.argv.slice(2), context);

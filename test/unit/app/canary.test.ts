@@ -1,0 +1,104 @@
+import { pino } from 'pino';
+import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { CanaryGate, type Turn } from '../../../src/app/canary.ts';
+import type { Clock } from '../../../src/ports/clock.ts';
+import type { StateStore } from '../../../src/ports/state-store.ts';
+import { FileStateStore } from '../../../src/store/file-store.ts';
+import { heldMandate } from '../../support/mandate.ts';
+import { scratchDirectory } from '../../support/scratch.ts';
+
+const log = pino({ level: 'silent' });
+const id = { pool: 'lb', certificate: 'external', generation: 2 };
+let now: number;
+let store: StateStore;
+const clock: Clock = { now: () => new Date(now), monotonicMs: () => now, sleep: async () => {} };
+const random = { uniform: () => 0 };
+
+beforeEach(async () => {
+  now = Date.parse('2026-06-01T00:00:00Z');
+  const scratch = await scratchDirectory();
+  onTestFinished(() => scratch.remove());
+  store = await FileStateStore.open(scratch.path, { clock });
+  onTestFinished(() => store.close());
+});
+
+const newGate = () => new CanaryGate({ store, clock, random, log });
+
+function lead(turn: Turn) {
+  if (turn.kind !== 'lead') throw new Error(`expected to lead, got ${turn.kind}`);
+  return turn.canary;
+}
+
+describe('CanaryGate', () => {
+  test('lets one host lead; the others wait for it and follow', async ({ signal }) => {
+    const options = { signal, mandate: heldMandate() };
+    const gate = newGate();
+    const canary = lead(await gate.turn(id, 'one', options));
+    const others = Promise.all([gate.turn(id, 'two', options), gate.turn(id, 'three', options)]);
+    await canary.proven();
+    expect(await others).toEqual([{ kind: 'follow' }, { kind: 'follow' }]);
+  });
+
+  test('gives the lead to another host when the first fails for a reason of its own', async ({ signal }) => {
+    const options = { signal, mandate: heldMandate() };
+    const gate = newGate();
+    const first = lead(await gate.turn(id, 'one', options));
+    const waiting = gate.turn(id, 'two', options);
+    first.passOn();
+    expect((await waiting).kind).toBe('lead');
+  });
+
+  test('halts the rollout when the bundle is in doubt, longer each time, and then lets a canary try again', async ({
+    signal,
+  }) => {
+    const options = { signal, mandate: heldMandate() };
+    const gate = newGate();
+    const first = lead(await gate.turn(id, 'one', options));
+    const waiting = gate.turn(id, 'two', options);
+    await first.halt('refused');
+    const minute = new Date(now + 60_000);
+    expect(await waiting).toEqual({ kind: 'halted', reason: 'one: refused', until: minute });
+    expect(await gate.withoutLeading(id, options)).toMatchObject({ kind: 'halted' });
+
+    now = minute.getTime();
+    const second = lead(await gate.turn(id, 'two', options));
+    expect(await second.halt('refused again')).toEqual({ until: new Date(now + 600_000) });
+  });
+
+  test('remembers over a restart what was proven and what was halted', async ({ signal }) => {
+    const options = { signal, mandate: heldMandate() };
+    await lead(await newGate().turn(id, 'one', options)).halt('refused');
+    expect(await newGate().turn(id, 'one', options)).toMatchObject({ kind: 'halted' });
+    now += 60_000;
+    await lead(await newGate().turn(id, 'one', options)).proven();
+    expect(await newGate().turn(id, 'two', options)).toEqual({ kind: 'follow' });
+  });
+
+  test('asks for a new canary with each generation, and turns away whoever comes with an older one', async ({
+    signal,
+  }) => {
+    const options = { signal, mandate: heldMandate() };
+    const gate = newGate();
+    await lead(await gate.turn(id, 'one', options)).proven();
+    const next = { ...id, generation: 3 };
+    expect((await gate.turn(next, 'one', options)).kind).toBe('lead');
+    expect(await gate.turn(id, 'two', options)).toEqual({ kind: 'superseded' });
+  });
+
+  test('a change of files alone neither leads nor waits', async ({ signal }) => {
+    const options = { signal, mandate: heldMandate() };
+    const gate = newGate();
+    lead(await gate.turn(id, 'one', options));
+    expect(await gate.withoutLeading(id, options)).toEqual({ kind: 'follow' });
+  });
+
+  test('whoever waits for a canary can be stopped', async ({ signal }) => {
+    const gate = newGate();
+    lead(await gate.turn(id, 'one', { signal, mandate: heldMandate() }));
+    const stop = new AbortController();
+    const waiting = gate.turn(id, 'two', { signal: stop.signal, mandate: heldMandate() });
+    const reason = new Error('stopping');
+    stop.abort(reason);
+    await expect(waiting).rejects.toBe(reason);
+  });
+});
