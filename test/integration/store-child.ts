@@ -24,23 +24,27 @@ async function contend(root: string, witness: string): Promise<never> {
   }
 }
 
-/** Moves every key of `pair/` to the next number in one transaction; notes each number in `done` once it is acknowledged. */
+/**
+ * Transaction n moves the four keys of `even/` or `odd/` to n, and makes or removes `token`. Notes each n in
+ * `done` once it is acknowledged.
+ */
 async function count(root: string, done: string): Promise<never> {
   const mandate = await new SocketLeadership(root, { clock, command: 'counter' }).campaign({ signal });
   const store = await FileStateStore.open(root, { clock });
   writeSync(STDOUT, 'ready\n');
-  const entries = await store.list('pair/', { signal });
-  for (let n = Number(entries[0]?.value.trim() ?? 0) + 1; ; n += 1) {
+  const entries = [...(await store.list('even/', { signal })), ...(await store.list('odd/', { signal }))];
+  for (let n = Math.max(0, ...entries.map(({ value }) => Number(value.trim()))) + 1; ; n += 1) {
+    const side = n % 2 === 0 ? 'even' : 'odd';
     // The sizes differ, so that the writes do not all take the same time.
     const puts = ['a', 'b/c', 'd', 'e/f'].map((key, i) => ({
-      key: `pair/${key}`,
+      key: `${side}/${key}`,
       value: `${n}${' '.repeat(i * 20_000)}`,
     }));
-    const odd = { key: 'odd', value: String(n) };
+    const token = { key: 'token', value: String(n) };
     await store.transact(
-      n % 2 === 1
-        ? { conditions: [{ key: 'odd', revision: 0 }], puts: [...puts, odd], deletes: [] }
-        : { conditions: [], puts, deletes: ['odd'] },
+      side === 'odd'
+        ? { conditions: [{ key: 'token', revision: 0 }], puts: [...puts, token], deletes: [] }
+        : { conditions: [], puts, deletes: ['token'] },
       { signal, mandate },
     );
     appendFileSync(done, `${n}\n`);

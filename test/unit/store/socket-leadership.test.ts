@@ -1,3 +1,4 @@
+import { existsSync, writeFileSync } from 'node:fs';
 import { link, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
@@ -30,6 +31,21 @@ test('the epoch goes on from entries whose process is gone, sockets or not', asy
   await writeFile(join(lock, 'claim-00000000'), '');
   expect((await acquire()).epoch).toBe(42);
   expect((await readdir(lock)).sort()).toEqual(['41', '42']);
+});
+
+test('a claim that comes too late for its epoch is void', async () => {
+  const { root, lock, acquire } = await contest();
+  await (await acquire()).release();
+  // Between its look at the directory and its claim of epoch 2, others led up to epoch 7.
+  const now = () => {
+    if (!existsSync(join(lock, '7'))) writeFileSync(join(lock, '7'), '');
+    return new Date();
+  };
+  const late = new SocketLeadership(root, { clock: { ...clock, now }, command: 'kacme serve' });
+  const mandate = await late.tryAcquire({ signal });
+  onTestFinished(() => mandate?.release());
+  expect(mandate?.epoch).toBe(8);
+  expect((await readdir(lock)).sort()).toEqual(['1', '7', '8']);
 });
 
 test('entries do not pile up', async () => {
