@@ -20,7 +20,7 @@ export class KnownHostsFiles {
       signal.throwIfAborted();
       throw new KacmeError('ERR_CONFIG_UNREADABLE', `read known_hosts file ${file}: ${wordsOf(error)}`, {
         retry: 'never',
-        remedy: `pin the hosts' keys in ${file} (kacme hosts scan prints them, for comparison) and make it readable`,
+        remedy: `pin the hosts' keys in ${file} (ssh-keyscan prints them; compare the fingerprints on the hosts) and make it readable`,
         cause: error,
       });
     }

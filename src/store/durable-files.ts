@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, readdir, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { hasCode } from './store-errors.ts';
 
@@ -29,13 +29,25 @@ export async function syncPath(path: string): Promise<void> {
 
 /** `mkdir -p` with mode 0700; resolves to the directories whose content changed by it, for `syncPath`. */
 export async function makeDirectories(path: string): Promise<readonly string[]> {
-  const first = await mkdir(path, { recursive: true, mode: 0o700 });
-  if (first === undefined) return [];
-  const changed: string[] = [];
-  for (let created = path; created.length >= first.length; created = dirname(created)) {
-    changed.push(dirname(created));
+  if (await isDirectory(path)) return [];
+  const above = await makeDirectories(dirname(path));
+  try {
+    // Not `recursive`: Node tries for ever below a directory such as /proc, where ENOENT means "not here".
+    await mkdir(path, 0o700);
+  } catch (error) {
+    // Somebody else was faster.
+    if (!hasCode(error, 'EEXIST') || !(await isDirectory(path))) throw error;
   }
-  return changed;
+  return [dirname(path), ...above];
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isDirectory();
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return false;
+    throw error;
+  }
 }
 
 /** Names in a directory; none when there is no such directory. */

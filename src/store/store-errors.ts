@@ -13,6 +13,9 @@ const REMEDIES: Readonly<Record<string, string>> = {
   EACCES: 'run kacme as the owner of the store, or change the owner of the directory',
   EPERM: 'run kacme as the owner of the store, or change the owner of the directory',
   EIO: 'check the disk (dmesg), then restore the store from a back-up if files are lost',
+  ENOTDIR: 'set store.file to a path below a directory: something in it is a file',
+  EEXIST: 'move what is there away, or set store.file to another path',
+  ENOENT: 'set store.file to a path where directories can be made',
   EMFILE: 'raise the limit of open files (ulimit -n)',
 };
 
