@@ -3,10 +3,12 @@ import { writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { createPki } from '../../src/pki/pki.ts';
 import { freePort, loopbackAddress } from '../support/net.ts';
 import { startPebble } from '../support/pebble.ts';
 import { testCa } from '../support/pem.ts';
 import { scratchDirectory } from '../support/scratch.ts';
+import { movingClock } from '../unit/acme/moving-clock.ts';
 import { connect, effect, issuerSpec } from './acme-fixture.ts';
 
 type Fault = (request: IncomingMessage, response: ServerResponse) => void;
@@ -276,4 +278,34 @@ test('an order that the CA never finishes is let go of at once when the caller a
   await expect(waiting).rejects.toBe(reason);
   expect(looks).toBe(1);
   expect(performance.now() - startedMs).toBeLessThan(5_000);
+});
+
+test('a CA that asks for time after finalize is not asked before', async ({ signal }) => {
+  const order = (status: string, headers: Readonly<Record<string, string>>): Fault =>
+    function answer(request, response) {
+      const base = `http://${request.headers.host}`;
+      const document = { status, authorizations: [`${base}/authz/1`], finalize: `${base}/order/1/finalize` };
+      response.writeHead(200, { 'replay-nonce': 'bm9uY2U', ...headers }).end(JSON.stringify(document));
+    };
+  const directory = await faultyCa(
+    (_, response) => response.writeHead(201, { location: '/acct/1' }).end('{}'),
+    {
+      '/order/1': order('valid', {}),
+      '/order/1/finalize': order('processing', { 'retry-after': '7' }),
+    },
+  );
+  const clock = movingClock();
+  const { authority, close } = await connect(issuerSpec(directory), { clock });
+  onTestFinished(close);
+  const options = effect(signal);
+  await authority.ensureAccount(options);
+  const url = new URL('/order/1', directory).href;
+  const request = { keyPem: await createPki().generateKey('ecdsa-p256'), identifiers: ['one.test'] };
+
+  const ready = await authority.order(url, options);
+  const finalized = await authority.finalize(ready, request, options);
+
+  expect(finalized.status).toBe('processing');
+  expect(await authority.awaitOrder(url, options)).toMatchObject({ status: 'valid' });
+  expect(clock.slept).toEqual([7_000]);
 });

@@ -4,6 +4,7 @@ import type { IssuerSpec, KeyType } from '../../src/domain/model.ts';
 import { startChallengeServer } from '../../src/http/challenge-server.ts';
 import { createPki } from '../../src/pki/pki.ts';
 import type { CertificateAuthority, Order } from '../../src/ports/certificate-authority.ts';
+import type { Clock } from '../../src/ports/clock.ts';
 import type { EffectOptions } from '../../src/ports/leadership.ts';
 import { realClock } from '../contract/real-clock.ts';
 import { heldMandate } from '../support/mandate.ts';
@@ -76,7 +77,7 @@ export interface Connection {
 
 export async function connect(
   issuer: IssuerSpec,
-  options: { keyPem?: string; secret?: string } = {},
+  options: { keyPem?: string; secret?: string; clock?: Clock } = {},
 ): Promise<Connection> {
   const requests: LoggedRequest[] = [];
   const results: string[] = [];
@@ -90,7 +91,7 @@ export async function connect(
     },
   );
   const authorities = connectCertificateAuthorities({
-    clock: realClock,
+    clock: options.clock ?? realClock,
     log,
     version: '0.0.0',
     readSecret: async () => options.secret ?? '',

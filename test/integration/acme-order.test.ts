@@ -1,9 +1,17 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { readBundlePem, renderBundlePem } from '../../src/domain/x509.ts';
+import { createPki } from '../../src/pki/pki.ts';
 import { heldMandate } from '../support/mandate.ts';
 import type { PebbleOptions } from '../support/pebble.ts';
 import { type AcmeLab, connect, effect, type LoggedRequest, obtain, startAcmeLab } from './acme-fixture.ts';
+
+/** For every test that needs nothing special of the CA. */
+let shared: AcmeLab;
+beforeAll(async () => {
+  shared = await startAcmeLab({ reuseAuthorizations: 0 });
+});
+afterAll(() => shared.close());
 
 async function lab(options: PebbleOptions = {}): Promise<AcmeLab> {
   const started = await startAcmeLab(options);
@@ -31,12 +39,12 @@ test.each([
 ] as const)(
   'an order of $count names with a key of type $keyType ends in a loadable bundle',
   async ({ count, keyType }) => {
-    const started = await lab({ reuseAuthorizations: 0 });
-    const { authority } = await connected(started.issuer);
+    const servedBefore = shared.served.size;
+    const { authority } = await connected(shared.issuer);
     const names = Array.from({ length: count }, (_, i) => `n${i}.test`);
 
     const { chainPem, keyPem } = await obtain(
-      started,
+      shared,
       authority,
       names,
       effect(AbortSignal.timeout(25_000)),
@@ -47,15 +55,14 @@ test.each([
     expect(content).toMatchObject({ state: 'loadable', facts: { selfSigned: false } });
     expect(content.state === 'loadable' && content.facts.identifiers.toSorted()).toEqual(names.toSorted());
     expect(new X509Certificate(chainPem).checkPrivateKey(createPrivateKey(keyPem))).toBe(true);
-    expect(started.served.size).toBe(count);
+    expect(shared.served.size - servedBefore).toBe(count);
   },
 );
 
 test('two names and a new account take at most 16 requests', async ({ signal }) => {
-  const started = await lab({ reuseAuthorizations: 0 });
-  const { authority, requests, results } = await connected(started.issuer);
+  const { authority, requests, results } = await connected(shared.issuer);
 
-  await obtain(started, authority, ['one.test', 'two.test'], effect(signal));
+  await obtain(shared, authority, ['one.test', 'two.test'], effect(signal));
 
   expect(needed(requests, 2)).toBeLessThanOrEqual(16);
   expect(new Set(results)).toEqual(new Set(['ok']));
@@ -64,10 +71,10 @@ test('two names and a new account take at most 16 requests', async ({ signal }) 
 });
 
 test('an address is ordered as an address', async ({ signal }) => {
-  const started = await lab();
-  const { authority } = await connected(started.issuer);
-  const { chainPem } = await obtain(started, authority, [started.pebble.address], effect(signal));
-  expect(new X509Certificate(chainPem).checkIP(started.pebble.address)).toBeDefined();
+  const { authority } = await connected(shared.issuer);
+  const { address } = shared.pebble;
+  const { chainPem } = await obtain(shared, authority, [address], effect(signal));
+  expect(new X509Certificate(chainPem).checkIP(address)).toBeDefined();
 });
 
 test('a CA that refuses half of its own nonces gets what it wants', async ({ signal }) => {
@@ -81,7 +88,7 @@ test('a CA that refuses half of its own nonces gets what it wants', async ({ sig
 
 describe('an account', () => {
   test('is found again by its key', async ({ signal }) => {
-    const { issuer } = await lab();
+    const { issuer } = shared;
     const keyPem = await newKey();
     const first = await connected(issuer, { keyPem });
     const url = await first.authority.ensureAccount(effect(signal));
@@ -91,7 +98,7 @@ describe('an account', () => {
   });
 
   test('is asked for once, however often and from however many sides it is needed', async ({ signal }) => {
-    const { issuer } = await lab();
+    const { issuer } = shared;
     const { authority, requests } = await connected(issuer);
     const options = effect(signal);
     await Promise.all([1, 2, 3].map(() => authority.ensureAccount(options)));
@@ -100,7 +107,7 @@ describe('an account', () => {
   });
 
   test('gets its contact changed at the CA when the configuration has another one', async ({ signal }) => {
-    const { issuer } = await lab();
+    const { issuer } = shared;
     const keyPem = await newKey();
     await (await connected(issuer, { keyPem })).authority.ensureAccount(effect(signal));
     const moved = { ...issuer, contact: ['mailto:new@example.org'] };
@@ -113,7 +120,7 @@ describe('an account', () => {
   });
 
   test('is not made without agreement to the terms', async ({ signal }) => {
-    const { issuer } = await lab();
+    const { issuer } = shared;
     const { authority, requests } = await connected({ ...issuer, termsOfServiceAgreed: false });
     await expect(authority.ensureAccount(effect(signal))).rejects.toMatchObject({
       code: 'ERR_ACME_TERMS',
@@ -144,15 +151,20 @@ describe('an account', () => {
 describe('external account binding', () => {
   const hmacKey = Buffer.from('a throw-away key that only this test knows').toString('base64url');
   const eab = { keyId: 'kid-1', hmacKey: { file: '/nowhere' } };
+  let closed: AcmeLab;
+  beforeAll(async () => {
+    closed = await startAcmeLab({ externalAccounts: { 'kid-1': hmacKey } });
+  });
+  afterAll(() => closed.close());
 
   test('lets an account in', async ({ signal }) => {
-    const { issuer } = await lab({ externalAccounts: { 'kid-1': hmacKey } });
+    const { issuer } = closed;
     const { authority } = await connected({ ...issuer, eab }, { secret: `${hmacKey}\n` });
     await expect(authority.ensureAccount(effect(signal))).resolves.toMatch(/^https:/);
   });
 
   test('is asked for by name when it is missing', async ({ signal }) => {
-    const { issuer } = await lab({ externalAccounts: { 'kid-1': hmacKey } });
+    const { issuer } = closed;
     const { authority } = await connected(issuer);
     await expect(authority.ensureAccount(effect(signal))).rejects.toMatchObject({
       type: 'externalAccountRequired',
@@ -162,7 +174,7 @@ describe('external account binding', () => {
   });
 
   test('with a wrong key is refused without telling the key', async ({ signal }) => {
-    const { issuer } = await lab({ externalAccounts: { 'kid-1': hmacKey } });
+    const { issuer } = closed;
     const wrong = Buffer.from('another key').toString('base64url');
     const { authority } = await connected({ ...issuer, eab }, { secret: wrong });
     const refusal = authority.ensureAccount(effect(signal));
@@ -183,7 +195,7 @@ test('a name that the CA does not issue for is refused once and for all, by name
 });
 
 test('a profile is not asked of a CA that knows none', async ({ signal }) => {
-  const { issuer } = await lab();
+  const { issuer } = shared;
   const { authority } = await connected({ ...issuer, profile: 'tlsserver' });
   await expect(authority.newOrder(['one.test'], effect(signal))).rejects.toMatchObject({
     code: 'ERR_ACME_ORDER',
@@ -194,13 +206,12 @@ test('a profile is not asked of a CA that knows none', async ({ signal }) => {
 test('a challenge that is answered wrongly makes the authorization invalid, with the words of the CA', async ({
   signal,
 }) => {
-  const started = await lab();
-  const { authority } = await connected(started.issuer);
+  const { authority } = await connected(shared.issuer);
   const options = effect(signal);
   await authority.ensureAccount(options);
   const order = await authority.newOrder(['one.test'], options);
   const { url, http01 } = await authority.authorization(order.authorizations[0] ?? '', options);
-  started.challenges.set(http01?.token ?? '', 'wrong');
+  shared.challenges.set(http01?.token ?? '', 'wrong');
 
   await authority.respond(http01?.url ?? '', options);
 
@@ -213,18 +224,17 @@ test('a challenge that is answered wrongly makes the authorization invalid, with
 });
 
 test('an order is taken up by another process with the same account key', async ({ signal }) => {
-  const started = await lab();
   const keyPem = await newKey();
-  const first = await connected(started.issuer, { keyPem });
+  const first = await connected(shared.issuer, { keyPem });
   await first.authority.ensureAccount(effect(signal));
   const { url } = await first.authority.newOrder(['one.test'], effect(signal));
-  const second = await connected(started.issuer, { keyPem });
+  const second = await connected(shared.issuer, { keyPem });
   expect(await second.authority.order(url, { signal })).toMatchObject({ url, status: 'pending' });
 });
 
 describe('a mandate', () => {
   test('that is lost lets no effect out', async ({ signal }) => {
-    const { issuer } = await lab();
+    const { issuer } = shared;
     const { authority, requests } = await connected(issuer);
     await authority.ensureAccount(effect(signal));
     const before = requests.length;
@@ -239,7 +249,7 @@ describe('a mandate', () => {
   });
 
   test('is looked at immediately before the request, after the nonce was fetched', async ({ signal }) => {
-    const { issuer } = await lab();
+    const { issuer } = shared;
     const { authority, requests } = await connected(issuer);
     const held = heldMandate();
     const seen: string[][] = [];
@@ -249,4 +259,4 @@ describe('a mandate', () => {
   });
 });
 
-const newKey = async () => (await import('../../src/pki/pki.ts')).createPki().generateKey('ecdsa-p256');
+const newKey = () => createPki().generateKey('ecdsa-p256');
