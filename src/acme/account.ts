@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { KacmeError } from '../domain/errors.ts';
 import type { IssuerSpec, SecretRef } from '../domain/model.ts';
 import type { EffectOptions, Mandate } from '../ports/leadership.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Authorization } from '../ports/certificate-authority.ts';
 import { parseDocument } from './document.ts';
 import { describeError } from './order.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { parseDocument } from './document.ts';
 import type { AcmeResponse } from './transport.ts';
 

@@ -1,5 +1,5 @@
 import { isIP } from 'node:net';
-import { z } from 'zod';
+import * as z from 'zod';
 import { KacmeError } from '../domain/errors.ts';
 import type { IssuerSpec } from '../domain/model.ts';
 import type { Order } from '../ports/certificate-authority.ts';

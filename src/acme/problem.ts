@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { type ErrorCode, KacmeError, type Retry } from '../domain/errors.ts';
 
 const ACME_ERROR = 'urn:ietf:params:acme:error:';
