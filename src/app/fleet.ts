@@ -11,6 +11,7 @@ import type { EffectOptions } from '../ports/leadership.ts';
 import type { Bundles, Desired } from './bundles.ts';
 import { type Canary, CanaryGate, type RolloutName } from './canary.ts';
 import type { AppDeps } from './deps.ts';
+import { expectedFailure } from './expected-failure.ts';
 import { waitForAll } from './wait-for-all.ts';
 
 /** One HAProxy process and what is deployed to it. */
@@ -127,7 +128,16 @@ export class Fleet {
         { pool: pool.name, certificate },
       ]),
     );
-    await waitForAll([...new Map(rollouts).values()].map((name) => this.#canaries.resume(name, options)));
+    await waitForAll(
+      [...new Map(rollouts).values()].map(async (rollout) => {
+        try {
+          await this.#canaries.resume(rollout, options);
+        } catch (error) {
+          // The places that need its record report it.
+          this.#deps.log.debug({ err: expectedFailure(error, options), ...rollout }, 'rollout not resumed');
+        }
+      }),
+    );
   }
 
   async #look(
@@ -139,10 +149,8 @@ export class Fleet {
     try {
       observation = await this.#deps.hosts.host(pool, host).observe(deployments, { signal });
     } catch (error) {
-      signal.throwIfAborted();
-      // Also a file that leads to it, such as the pool's identity: other pools have others.
-      if (!(error instanceof KacmeError)) throw error;
-      this.#recordFailure(target, error);
+      // Also of a file that leads to it, such as the pool's identity: other pools have others.
+      this.#recordFailure(target, expectedFailure(error, { signal }));
       return undefined;
     }
     const places = await waitForAll(
@@ -165,9 +173,7 @@ export class Fleet {
       const decision = decidePlace(desired.place, deployment, observation, this.#deps.clock.now());
       return { ...unknown, desired, decision };
     } catch (error) {
-      signal.throwIfAborted();
-      if (!(error instanceof KacmeError)) throw error;
-      return { ...unknown, failure: error };
+      return { ...unknown, failure: expectedFailure(error, { signal }) };
     }
   }
 
@@ -176,9 +182,25 @@ export class Fleet {
     place: Place,
     options: EffectOptions,
   ): Promise<{ status: PlaceStatus; action: PlaceResult['action']; inSync: boolean }> {
-    if (place.decision?.action === 'change') return this.#change(target, place, place.decision, options);
-    if (place.failure !== undefined)
-      return { status: failed(place, place.failure), action: 'failed', inSync: false };
+    try {
+      if (place.decision?.action === 'change')
+        return await this.#change(target, place, place.decision, options);
+      return await this.#leave(target, place, options);
+    } catch (error) {
+      return {
+        status: failed(place, expectedFailure(error, options)),
+        action: 'failed',
+        inSync: false,
+      };
+    }
+  }
+
+  async #leave(
+    target: Target,
+    place: Place,
+    options: EffectOptions,
+  ): Promise<{ status: PlaceStatus; action: 'left'; inSync: boolean }> {
+    if (place.failure !== undefined) throw place.failure;
     const status = await this.#judgeUnchanged(target, place, options);
     // A bootstrap certificate yields to whatever is better: such a host lacks nothing.
     const yields =

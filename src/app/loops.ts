@@ -30,14 +30,37 @@ export class Loops {
 
   /** Resolves when `signal` aborts and every loop has ended. */
   async run(options: EffectOptions): Promise<void> {
+    let prepared = false;
     await this.#repeat('preparation', options, async () => {
-      await this.#service.prepare(options);
+      prepared = await this.#prepare(options);
       return 'done';
     });
     await Promise.all([
+      ...(prepared ? [] : [this.#prepareAgain(options)]),
       ...Object.values(this.#config.certificates).map((spec) => this.#keepRenewed(spec, options)),
       ...this.#hostWakes.map(({ target, wake }) => this.#keepInStep(target, wake, options)),
     ]);
+  }
+
+  /** Resolves to whether nothing failed. */
+  async #prepare(options: EffectOptions): Promise<boolean> {
+    const results = await this.#service.prepare(options);
+    const failed = results.filter(({ action }) => action === 'failed');
+    for (const { certificate, failure } of failed) {
+      this.#deps.log.error(
+        { certificate, ...failure, againInMs: PAUSE_MS },
+        'certificate cannot be prepared',
+      );
+    }
+    return failed.length === 0;
+  }
+
+  /** What could not be prepared keeps nothing else waiting. */
+  #prepareAgain(options: EffectOptions): Promise<void> {
+    return this.#repeat('preparation', options, async () => {
+      await this.#deps.clock.sleep(PAUSE_MS, options);
+      return (await this.#prepare(options)) ? 'done' : 'again';
+    });
   }
 
   /** A new bundle is there: its hosts look at once. */

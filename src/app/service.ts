@@ -8,10 +8,12 @@ import type { CommandOptions, KacmeService } from '../ports/service.ts';
 import { Authorities } from './authorities.ts';
 import { Bundles } from './bundles.ts';
 import type { AppDeps } from './deps.ts';
+import { expectedFailure } from './expected-failure.ts';
 import { Fleet, type Target } from './fleet.ts';
 import { CertificateIssuer } from './issue.ts';
 import { type BackoffRecord, backoffRecord, loadRecord, orderRecord } from './records.ts';
 import { SingleFlight } from './single-flight.ts';
+import { waitForAll } from './wait-for-all.ts';
 
 /** Bounds what one kacme asks of a CA at a time. */
 const ORDERS_IN_FLIGHT = 8;
@@ -54,7 +56,7 @@ export class LocalService implements KacmeService {
 
   async status({ signal }: { signal: AbortSignal }): Promise<Status> {
     if (this.#mandate === undefined) {
-      await Promise.all(this.fleet.targets().map((target) => this.fleet.inspect(target, { signal })));
+      await waitForAll(this.fleet.targets().map((target) => this.fleet.inspect(target, { signal })));
     }
     return this.remembered({ signal });
   }
@@ -62,7 +64,7 @@ export class LocalService implements KacmeService {
   /** What the store and earlier observations tell, without a look at any host. */
   async remembered({ signal }: { signal: AbortSignal }): Promise<Status> {
     const specs = Object.values(this.#config.certificates);
-    const certificates = await Promise.all(specs.map((spec) => this.#certificateStatus(spec, { signal })));
+    const certificates = await waitForAll(specs.map((spec) => this.#certificateStatus(spec, { signal })));
     return {
       at: this.#deps.clock.now().toISOString(),
       role: this.#mandate === undefined ? 'offline' : 'leading',
@@ -80,18 +82,40 @@ export class LocalService implements KacmeService {
     return summarize(certificates, places);
   }
 
-  /** Account keys and self-signed bundles, where there are none: what everything else needs first. */
+  /**
+   * Account keys and self-signed bundles, where there are none: what everything else needs first. What fails, such
+   * as a damaged record, is in the results and keeps nothing else from being prepared.
+   */
   async prepare(options: EffectOptions): Promise<readonly CertificateResult[]> {
     const specs = Object.values(this.#config.certificates);
-    const issuers = new Set(specs.flatMap((spec) => spec.issuers));
-    await Promise.all([...issuers].map((issuer) => this.#authorities.ensureAccountKey(issuer, options)));
-    return Promise.all(
-      specs.map(async (spec): Promise<CertificateResult> => {
-        const { created, reason } = await this.#bundles.ensureSelfSigned(spec, options);
-        if (created) this.#onActivated(spec.name);
-        return { certificate: spec.name, action: created ? 'created' : 'kept', reason, failure: undefined };
+    const issuers = [...new Set(specs.flatMap((spec) => spec.issuers))];
+    const failures = new Map<string, KacmeError>();
+    await waitForAll(
+      issuers.map(async (issuer) => {
+        try {
+          await this.#authorities.ensureAccountKey(issuer, options);
+        } catch (error) {
+          failures.set(issuer, expectedFailure(error, options));
+        }
       }),
     );
+    return waitForAll(
+      specs.map(async (spec) => {
+        const result = await this.#prepareBundle(spec, options);
+        const failure = spec.issuers.map((issuer) => failures.get(issuer)).find((one) => one !== undefined);
+        return result.action === 'failed' || failure === undefined ? result : failedResult(spec, failure);
+      }),
+    );
+  }
+
+  async #prepareBundle(spec: CertificateSpec, options: EffectOptions): Promise<CertificateResult> {
+    try {
+      const { created, reason } = await this.#bundles.ensureSelfSigned(spec, options);
+      if (created) this.#onActivated(spec.name);
+      return { certificate: spec.name, action: created ? 'created' : 'kept', reason, failure: undefined };
+    } catch (error) {
+      return failedResult(spec, expectedFailure(error, options));
+    }
   }
 
   async renew(
@@ -109,36 +133,36 @@ export class LocalService implements KacmeService {
       );
     }
     const options = this.#effects(signal);
-    const certificates = await Promise.all(
-      specs.map(async (spec): Promise<CertificateResult> => {
-        const { issuer, decision } = await this.plan(spec, options);
-        const reason = force ? 'forced by the operator' : decision.reason;
-        if (!force && decision.action === 'wait') {
-          return {
-            certificate: spec.name,
-            action: 'kept',
-            reason: describeWait(decision),
-            failure: undefined,
-          };
-        }
-        onProgress({ message: `${spec.name}: ordering from ${issuer} (${reason})` });
-        try {
-          await this.issue(spec, issuer, reason, options);
-          onProgress({ message: `${spec.name}: issued` });
-          return { certificate: spec.name, action: 'issued', reason, failure: undefined };
-        } catch (error) {
-          signal.throwIfAborted();
-          const failure = reportError(error);
-          onProgress({ message: `${spec.name}: failed (${failure.message})` });
-          return { certificate: spec.name, action: 'failed', reason: failure.message, failure };
-        }
-      }),
+    const certificates = await waitForAll(
+      specs.map((spec) => this.#renewOne(spec, force, { ...options, onProgress })),
     );
     const issued = certificates
       .filter(({ action }) => action === 'issued')
       .map(({ certificate }) => certificate);
     const places = await this.#distribute(this.fleet.targets({ certificates: issued }), options, onProgress);
     return summarize(certificates, places);
+  }
+
+  async #renewOne(
+    spec: CertificateSpec,
+    force: boolean,
+    { onProgress, ...options }: EffectOptions & Pick<CommandOptions, 'onProgress'>,
+  ): Promise<CertificateResult> {
+    const certificate = spec.name;
+    try {
+      const { issuer, decision } = await this.plan(spec, options);
+      const reason = force ? 'forced by the operator' : decision.reason;
+      if (!force && decision.action === 'wait')
+        return { certificate, action: 'kept', reason: describeWait(decision), failure: undefined };
+      onProgress({ message: `${certificate}: ordering from ${issuer} (${reason})` });
+      await this.issue(spec, issuer, reason, options);
+      onProgress({ message: `${certificate}: issued` });
+      return { certificate, action: 'issued', reason, failure: undefined };
+    } catch (error) {
+      const result = failedResult(spec, expectedFailure(error, options));
+      onProgress({ message: `${certificate}: failed (${result.reason})` });
+      return result;
+    }
   }
 
   async distribute(
@@ -193,7 +217,8 @@ export class LocalService implements KacmeService {
     options: EffectOptions,
     onProgress: CommandOptions['onProgress'],
   ): Promise<readonly PlaceResult[]> {
-    const results = await Promise.all(
+    await this.fleet.resume(targets, options);
+    const results = await waitForAll(
       targets.map(async (target) => {
         const results = await this.fleet.reconcile(target, options);
         for (const { host, certificate, action, reason } of results) {
@@ -209,6 +234,14 @@ export class LocalService implements KacmeService {
     spec: CertificateSpec,
     options: { signal: AbortSignal },
   ): Promise<CertificateStatus> {
+    try {
+      return await this.#readableStatus(spec, options);
+    } catch (error) {
+      return unreadableStatus(spec, expectedFailure(error, options), this.#deps.clock.now());
+    }
+  }
+
+  async #readableStatus(spec: CertificateSpec, options: { signal: AbortSignal }): Promise<CertificateStatus> {
     const record = await this.#bundles.record(spec.name, options);
     const bundle = await this.#bundles.active(spec.name, options);
     const { decision } = await this.plan(spec, options);
@@ -263,6 +296,32 @@ export class LocalService implements KacmeService {
     if (this.#mandate === undefined) throw new RangeError('this command needs a mandate');
     return { signal: AbortSignal.any([signal, this.#mandate.signal]), mandate: this.#mandate };
   }
+}
+
+function unreadableStatus(
+  { name, identifiers }: CertificateSpec,
+  error: KacmeError,
+  now: Date,
+): CertificateStatus {
+  const at = now.toISOString();
+  return {
+    name,
+    identifiers,
+    state: 'unreadable',
+    generation: 0,
+    issuer: undefined,
+    fingerprint256: undefined,
+    notAfter: undefined,
+    renewAt: undefined,
+    next: 'nothing until the store is repaired; hosts keep what they hold',
+    lastSuccess: undefined,
+    lastFailure: { ...reportError(error), at, failures: 1, notBefore: at },
+  };
+}
+
+function failedResult({ name }: CertificateSpec, error: KacmeError): CertificateResult {
+  const failure = reportError(error);
+  return { certificate: name, action: 'failed', reason: failure.message, failure };
 }
 
 function describeWait(decision: Extract<RenewalDecision, { action: 'wait' }>): string {

@@ -56,7 +56,7 @@ export class Supervisor implements KacmeService {
     if (this.#leading === undefined) return [await this.#whyNotLeading(options)];
     const { certificates } = await this.#leading.service.status(options);
     return certificates
-      .filter(({ state }) => state === 'missing' || state === 'expired')
+      .filter(({ state }) => state === 'missing' || state === 'expired' || state === 'unreadable')
       .map(({ name, state, next }) => `certificate ${name} is ${state}; ${next}`);
   }
 

@@ -12,8 +12,8 @@ export interface Status {
 export interface CertificateStatus {
   readonly name: string;
   readonly identifiers: readonly string[];
-  /** `missing`: nothing held, not even a self-signed bundle. */
-  readonly state: 'missing' | 'self-signed' | 'valid' | 'expired';
+  /** `missing`: nothing held, not even a self-signed bundle. `unreadable`: its records in the store are damaged. */
+  readonly state: 'unreadable' | 'missing' | 'self-signed' | 'valid' | 'expired';
   readonly generation: number;
   readonly issuer: string | undefined;
   readonly fingerprint256: string | undefined;

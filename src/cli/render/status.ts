@@ -12,6 +12,7 @@ const ROLES: Readonly<Record<Status['role'], { readonly text: string; readonly t
 };
 
 const CERTIFICATE_TONES: Readonly<Record<CertificateStatus['state'], Tone>> = {
+  unreadable: 'bad',
   missing: 'bad',
   'self-signed': 'warning',
   valid: 'good',
@@ -103,6 +104,8 @@ function failuresOf(status: Status, now: Date): readonly ShownFailure[] {
 function certificateFailure(certificate: CertificateStatus, now: Date): readonly ShownFailure[] {
   const failure = certificate.lastFailure;
   if (failure === undefined) return [];
+  if (certificate.state === 'unreadable')
+    return [{ subject: `certificate ${certificate.name}`, report: failure, next: certificate.next }];
   const times = failure.failures === 1 ? 'once' : `${failure.failures} times in a row`;
   return [
     {

@@ -65,6 +65,27 @@ describe('CanaryGate', () => {
     expect(await second.halt('refused again')).toEqual({ until: new Date(now + 600_000) });
   });
 
+  test('is resumed by an operator at once, and the next pause is the longer one all the same', async ({
+    signal,
+  }) => {
+    const options = { signal, mandate: heldMandate() };
+    await lead(await newGate().turn(id, 'one', options)).halt('refused');
+    const gate = newGate();
+    expect(await gate.turn(id, 'one', options)).toMatchObject({ kind: 'halted' });
+    await gate.resume(id, options);
+    const again = lead(await gate.turn(id, 'one', options));
+    expect(await again.halt('refused again')).toEqual({ until: new Date(now + 600_000) });
+  });
+
+  test('has nothing to resume where nothing was halted', async ({ signal }) => {
+    const options = { signal, mandate: heldMandate() };
+    const gate = newGate();
+    await gate.resume(id, options);
+    await lead(await gate.turn(id, 'one', options)).proven();
+    await gate.resume(id, options);
+    expect(await gate.turn(id, 'two', options)).toEqual({ kind: 'follow' });
+  });
+
   test('remembers over a restart what was proven and what was halted', async ({ signal }) => {
     const options = { signal, mandate: heldMandate() };
     await lead(await newGate().turn(id, 'one', options)).halt('refused');
