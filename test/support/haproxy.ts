@@ -32,6 +32,8 @@ export interface HaproxyOptions {
   readonly bindArguments?: string;
   /** More PEM files by name, written to the certificates directory, e.g. for `bindArguments`. */
   readonly certificates?: Readonly<Record<string, string>>;
+  /** More variables, such as OPENSSL_CONF. */
+  readonly env?: Readonly<Record<string, string>>;
   /** An existing directory of the account; one of its own otherwise. */
   readonly directory?: string;
   /** Where HAProxy sees that directory; its configuration names every path there. */
@@ -120,7 +122,7 @@ export async function startHaproxy(options: HaproxyOptions = {}): Promise<TestHa
       name: 'haproxy',
       command: haproxy,
       args: ['-W', '-db', ...sockets, '-f', seen.configPath],
-      env,
+      env: { ...env, ...options.env },
       cwd: directory,
       account,
       view: options.seenAt === undefined ? undefined : { directory, at: options.seenAt },

@@ -44,6 +44,8 @@ export interface TestKacme extends AsyncDisposable {
   readonly configPath: string;
   readonly storePath: string;
   run(...args: string[]): Promise<Finished>;
+  /** Like `run`, without waiting for its end. */
+  start(...args: string[]): StartedCommand;
   serve(): Promise<TestService>;
   status(): Promise<Status>;
   /** Waits until every certificate is valid and every place in sync; throws with the last status. */
@@ -101,6 +103,7 @@ export async function setUpKacme(options: KacmeOptions): Promise<TestKacme> {
     configPath: at('kacme.yaml'),
     storePath: at('store'),
     run,
+    start: (...args) => startKacme([...configArgs, ...args]),
     serve: async () => {
       const service = await startService([...configArgs, 'serve'], operations);
       services.push(service);
@@ -164,8 +167,19 @@ function configuration(
   };
 }
 
+/** A command under way. */
+export interface StartedCommand {
+  /** What it printed so far, both streams. */
+  output(): string;
+  signal(name: NodeJS.Signals): void;
+  readonly finished: Promise<Finished>;
+}
+
 /** Runs the real command to its end. */
-export async function runKacme(args: readonly string[]): Promise<Finished> {
+export const runKacme = (args: readonly string[]): Promise<Finished> => startKacme(args).finished;
+
+/** Starts the real command. */
+export function startKacme(args: readonly string[]): StartedCommand {
   const child = spawn(process.execPath, [kacmeCommand(), ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let stdout = '';
   let stderr = '';
@@ -175,10 +189,10 @@ export async function runKacme(args: readonly string[]): Promise<Finished> {
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     stderr += text;
   });
-  const status = await new Promise<number | null>((resolve, reject) => {
+  const finished = new Promise<number | null>((resolve, reject) => {
     child.once('error', reject).once('close', resolve);
-  });
-  return { status, stdout, stderr };
+  }).then((status) => ({ status, stdout, stderr }));
+  return { output: () => stdout + stderr, signal: (name) => void child.kill(name), finished };
 }
 
 async function startService(args: readonly string[], operations: string): Promise<TestService> {

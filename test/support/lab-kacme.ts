@@ -9,7 +9,7 @@ export interface LabOptions {
   readonly hosts?: number;
   /** What every host has before kacme comes; without it HAProxy cannot start, and is not started. */
   readonly bundlePem?: string;
-  readonly haproxy?: Pick<HaproxyOptions, 'moreBundles' | 'certificates'>;
+  readonly haproxy?: Pick<HaproxyOptions, 'moreBundles' | 'certificates' | 'env'>;
   readonly sshd?: Pick<SshdOptions, 'forward'>;
   readonly certificates?: KacmeOptions['certificates'];
   readonly overlay?: KacmeOptions['overlay'];
@@ -20,6 +20,8 @@ export interface LabKacme extends AsyncDisposable {
   readonly pebble: TestPebble;
   readonly fleet: TestFleet;
   readonly kacme: TestKacme;
+  /** `address:port` of kacme's challenge server, behind HAProxy. */
+  readonly challengeListen: string;
   /** What each host presents in a handshake now: SHA-256 of the leaf. */
   served(servername?: string): Promise<readonly string[]>;
   close(): Promise<void>;
@@ -60,7 +62,7 @@ export async function labKacme(options: LabOptions = {}): Promise<LabKacme> {
     const [name = ''] = Object.values(certificates)[0] ?? [];
     const served = (servername = name) =>
       Promise.all(fleet.hosts.map(({ haproxy }) => haproxy.servedFingerprint256(servername)));
-    return { pebble, fleet, kacme, served, close, [Symbol.asyncDispose]: close };
+    return { pebble, fleet, kacme, challengeListen, served, close, [Symbol.asyncDispose]: close };
   } catch (error) {
     await close();
     throw error;
