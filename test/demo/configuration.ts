@@ -40,11 +40,12 @@ export function renderConfiguration(facts: ConfigurationFacts): string {
     'pools:',
     ...facts.pools.flatMap((pool) => renderPool(pool, facts)),
     'deployments:',
-    ...facts.pools.flatMap((pool) =>
-      certificates.map(
-        ([name, { file }]) =>
-          `  - { certificate: ${name}, pool: ${pool.name}, path: ${pool.certDirectory}/${file} }`,
-      ),
+    ...facts.pools.flatMap(({ name: pool, certDirectory }) =>
+      certificates.flatMap(([certificate, { file }]) => [
+        `  - certificate: ${certificate}`,
+        `    pool: ${pool}`,
+        `    path: ${certDirectory}/${file}`,
+      ]),
     ),
     'challenge:',
     `  listen: "${facts.challengeListen}"`,

@@ -108,7 +108,8 @@ async function runIn(directory) {
     { stdio: 'inherit', detached: true, env: { ...process.env, TMPDIR: directory } },
   );
   demo = child;
-  const [status] = await once(child, 'exit');
+  const [status, signal] = await once(child, 'exit');
+  if (status === null) process.stderr.write(`\ndemo: ended by ${signal}\n`);
   return status ?? 1;
 }
 

@@ -1,4 +1,4 @@
-import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { renderLogLine } from '../../src/cli/human-log.ts';
@@ -11,7 +11,7 @@ import type { Scene } from './scene.ts';
 import { setTheScene } from './setting.ts';
 import { reasonsOf, Unexpected } from './unexpected.ts';
 
-/** Started by launch.mjs, which removes `directory` afterwards. Arguments: the bundled kacme, then options. */
+/** Started by launch.mjs in `directory`, its own. Arguments: the bundled kacme, then options. */
 const [command = '', ...flags] = process.argv.slice(2);
 const directory = tmpdir();
 
@@ -49,12 +49,14 @@ async function main(): Promise<number> {
   } catch (error) {
     status = await explain(error);
   }
-  if (!(await stopAll())) return 1;
-  if (status !== 1)
-    narrator.say(
-      `Everything is stopped and ${directory} removed. What stays, and may be deleted: node_modules and dist here, ` +
-        `Debian's unpacked servers in ${labDirectory()}.`,
-    );
+  const stopped = await stopAll();
+  if (!stopped || status === 1) return 1;
+  // launch.mjs does this too, unless it was killed.
+  await rm(directory, { recursive: true, force: true, maxRetries: 3 });
+  narrator.say(
+    `Everything is stopped and ${directory} removed. What stays, and may be deleted: node_modules and dist here, ` +
+      `Debian's unpacked servers in ${labDirectory()}.`,
+  );
   return status;
 }
 
