@@ -1,4 +1,3 @@
-import PQueue from 'p-queue';
 import type { Logger } from 'pino';
 import { type ErrorReport, KacmeError, reportError } from '../domain/errors.ts';
 import { HostError } from '../domain/host-error.ts';
@@ -12,6 +11,7 @@ import type { Bundles, Desired } from './bundles.ts';
 import { type Canary, CanaryGate, type RolloutName } from './canary.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
+import { Lane } from './lane.ts';
 import { waitForAll } from './wait-for-all.ts';
 
 /** One HAProxy process and what is deployed to it. */
@@ -40,8 +40,8 @@ export class Fleet {
   readonly #canaries: CanaryGate;
   readonly #statuses = new Map<string, HostStatus>();
   /** One host is reconciled once at a time; changes of one pool are bounded by its `parallel`. */
-  readonly #hostLanes = new Map<string, PQueue>();
-  readonly #changeLanes = new Map<string, PQueue>();
+  readonly #hostLanes = new Map<string, Lane>();
+  readonly #changeLanes = new Map<string, Lane>();
 
   constructor(config: KacmeConfig, bundles: Bundles, deps: AppDeps) {
     this.#config = config;
@@ -82,7 +82,7 @@ export class Fleet {
 
   /** Looks and decides, changes nothing: for a status without a running service. */
   async inspect(target: Target, { signal }: { signal: AbortSignal }): Promise<void> {
-    await this.#hostLane(target).add(
+    await this.#hostLane(target).run(
       async () => {
         const looked = await this.#look(target, { signal });
         if (looked === undefined) return;
@@ -101,7 +101,7 @@ export class Fleet {
 
   /** Never throws for what goes wrong on the host: that is in the results. Throws when aborted. */
   async reconcile(target: Target, options: EffectOptions): Promise<readonly PlaceResult[]> {
-    return this.#hostLane(target).add(
+    return this.#hostLane(target).run(
       async () => {
         const looked = await this.#look(target, options);
         if (looked === undefined) return this.#resultsOfUnreachable(target);
@@ -272,7 +272,7 @@ export class Fleet {
 
     const canary = turn.kind === 'lead' ? turn.canary : undefined;
     try {
-      const verification = await this.#changeLane(pool).add(
+      const verification = await this.#changeLane(pool).run(
         () => this.#deps.hosts.host(pool, host).apply(changeFor(place, desired, decision), options),
         { signal: options.signal },
       );
@@ -407,11 +407,11 @@ export class Fleet {
     });
   }
 
-  #hostLane(target: Target): PQueue {
+  #hostLane(target: Target): Lane {
     return laneOf(this.#hostLanes, idOf(target), 1);
   }
 
-  #changeLane(pool: PoolSpec): PQueue {
+  #changeLane(pool: PoolSpec): Lane {
     return laneOf(this.#changeLanes, pool.name, pool.parallel);
   }
 
@@ -420,8 +420,8 @@ export class Fleet {
   }
 }
 
-function laneOf(lanes: Map<string, PQueue>, id: string, concurrency: number): PQueue {
-  const lane = lanes.get(id) ?? new PQueue({ concurrency });
+function laneOf(lanes: Map<string, Lane>, id: string, concurrency: number): Lane {
+  const lane = lanes.get(id) ?? new Lane(concurrency);
   lanes.set(id, lane);
   return lane;
 }

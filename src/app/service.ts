@@ -1,4 +1,3 @@
-import PQueue from 'p-queue';
 import { KacmeError, reportError } from '../domain/errors.ts';
 import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
 import { chooseIssuer, decideRenewal, type RenewalDecision } from '../domain/renewal.ts';
@@ -11,12 +10,20 @@ import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
 import { Fleet, type Target } from './fleet.ts';
 import { CertificateIssuer } from './issue.ts';
+import { Lane } from './lane.ts';
 import { type BackoffRecord, backoffRecord, loadRecord, orderRecord } from './records.ts';
 import { SingleFlight } from './single-flight.ts';
 import { waitForAll } from './wait-for-all.ts';
 
 /** Bounds what one kacme asks of a CA at a time. */
 const ORDERS_IN_FLIGHT = 8;
+
+export interface LocalServiceOptions {
+  readonly mandate: Mandate | undefined;
+  /** Shared by the services of one process: two configurations never issue one certificate at the same time. */
+  readonly issuing?: SingleFlight<void>;
+  readonly onActivated?: (certificate: string) => void;
+}
 
 export interface RenewalPlan {
   readonly issuer: string;
@@ -35,18 +42,15 @@ export class LocalService implements KacmeService {
   readonly #bundles: Bundles;
   readonly #authorities: Authorities;
   readonly #issuer: CertificateIssuer;
-  readonly #issuing = new SingleFlight<void>();
-  readonly #orders = new PQueue({ concurrency: ORDERS_IN_FLIGHT });
+  readonly #issuing: SingleFlight<void>;
+  readonly #orders = new Lane(ORDERS_IN_FLIGHT);
   readonly #onActivated: (certificate: string) => void;
 
-  constructor(
-    config: KacmeConfig,
-    deps: AppDeps,
-    options: { mandate: Mandate | undefined; onActivated?: (certificate: string) => void },
-  ) {
+  constructor(config: KacmeConfig, deps: AppDeps, options: LocalServiceOptions) {
     this.#config = config;
     this.#deps = deps;
     this.#mandate = options.mandate;
+    this.#issuing = options.issuing ?? new SingleFlight();
     this.#onActivated = options.onActivated ?? (() => {});
     this.#bundles = new Bundles(config.keepBundles, deps);
     this.#authorities = new Authorities(config.issuers, deps);
@@ -207,7 +211,7 @@ export class LocalService implements KacmeService {
   async issue(spec: CertificateSpec, issuer: string, reason: string, options: EffectOptions): Promise<void> {
     const { signal } = options;
     await this.#issuing.run(spec.name, () =>
-      this.#orders.add(() => this.#issuer.issue(spec, issuer, reason, options), { signal }),
+      this.#orders.run(() => this.#issuer.issue(spec, issuer, reason, options), { signal }),
     );
     this.#onActivated(spec.name);
   }

@@ -7,6 +7,7 @@ import type { CommandOptions, KacmeService } from '../ports/service.ts';
 import type { AppDeps } from './deps.ts';
 import { Loops } from './loops.ts';
 import { LocalService } from './service.ts';
+import { SingleFlight } from './single-flight.ts';
 
 export interface SupervisorOptions {
   readonly config: KacmeConfig;
@@ -19,6 +20,8 @@ export interface SupervisorOptions {
 interface Leading {
   readonly service: LocalService;
   readonly mandate: Mandate;
+  /** Aborts when the service is told to stop. */
+  readonly stop: AbortSignal;
   /** Ends the loops so that they start anew with another configuration. */
   readonly restart: AbortController;
 }
@@ -30,6 +33,9 @@ interface Leading {
 export class Supervisor implements KacmeService {
   #config: KacmeConfig;
   #leading: Leading | undefined;
+  /** Operators' commands under way: they act under the mandate, so it is kept until they have ended. */
+  readonly #commands = new Set<Promise<unknown>>();
+  readonly #issuing = new SingleFlight<void>();
   readonly #options: SupervisorOptions;
 
   constructor(options: SupervisorOptions) {
@@ -46,6 +52,7 @@ export class Supervisor implements KacmeService {
         while (!signal.aborted && !mandate.signal.aborted) await this.#lead(mandate, signal);
       } finally {
         this.#leading = undefined;
+        await Promise.allSettled(this.#commands);
         await mandate.release();
       }
     }
@@ -69,15 +76,15 @@ export class Supervisor implements KacmeService {
   }
 
   async bootstrap(options: CommandOptions): Promise<Summary> {
-    return (await this.#service(options)).bootstrap(options);
+    return this.#command(options, (service, options) => service.bootstrap(options));
   }
 
   async renew(request: Parameters<KacmeService['renew']>[0], options: CommandOptions): Promise<Summary> {
-    return (await this.#service(options)).renew(request, options);
+    return this.#command(options, (service, options) => service.renew(request, options));
   }
 
   async distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary> {
-    return (await this.#service(options)).distribute(request, options);
+    return this.#command(options, (service, options) => service.distribute(request, options));
   }
 
   async reloadConfig(options: { signal: AbortSignal }): Promise<void> {
@@ -119,10 +126,11 @@ export class Supervisor implements KacmeService {
     const restart = new AbortController();
     const service = new LocalService(config, deps, {
       mandate,
+      issuing: this.#issuing,
       onActivated: (certificate) => loops.activated(certificate),
     });
     const loops = new Loops(config, service, deps);
-    this.#leading = { service, mandate, restart };
+    this.#leading = { service, mandate, stop: signal, restart };
     deps.log.info(
       {
         epoch: mandate.epoch,
@@ -136,8 +144,29 @@ export class Supervisor implements KacmeService {
       deps.log.error({ err: mandate.signal.reason }, 'mandate lost');
   }
 
-  async #service(options: { signal: AbortSignal }): Promise<LocalService> {
-    if (this.#leading !== undefined) return this.#leading.service;
+  /** A stop ends it, and waits until what it had begun is undone or done. */
+  async #command(
+    options: CommandOptions,
+    run: (service: LocalService, options: CommandOptions) => Promise<Summary>,
+  ): Promise<Summary> {
+    const { service, stop } = this.#leading ?? (await this.#refuse(options));
+    const running = run(service, { ...options, signal: AbortSignal.any([options.signal, stop]) });
+    this.#commands.add(running);
+    try {
+      return await running;
+    } catch (error) {
+      if (!stop.aborted) throw error;
+      throw new KacmeError('ERR_ABORTED', 'the service stops before the command is done', {
+        retry: 'later',
+        remedy: 'run the command again when the service is back; what was done is kept',
+        cause: error,
+      });
+    } finally {
+      this.#commands.delete(running);
+    }
+  }
+
+  async #refuse(options: { signal: AbortSignal }): Promise<never> {
     throw new KacmeError('ERR_MANDATE_HELD', `cannot act: ${await this.#whyNotLeading(options)}`, {
       retry: 'later',
       remedy: 'ask the kacme that holds the store, or wait until it has finished',
