@@ -3,6 +3,7 @@ import type { CliContext, GlobalOptions } from './cli/context.ts';
 import { createLogger } from './cli/logging.ts';
 import { runCli } from './cli/program.ts';
 import { loadConfig } from './config/load.ts';
+import { KacmeError } from './domain/errors.ts';
 import type { KacmeConfig } from './domain/model.ts';
 import { connectControl } from './http/control-client.ts';
 
@@ -13,7 +14,12 @@ const stop = new AbortController();
 function onStopSignal(signal: NodeJS.Signals, exitStatus: number): void {
   process.on(signal, () => {
     if (stop.signal.aborted) process.exit(exitStatus);
-    stop.abort(new DOMException(`stopped by ${signal}`, 'AbortError'));
+    stop.abort(
+      new KacmeError('ERR_ABORTED', `stopped by ${signal} before it was done`, {
+        retry: 'later',
+        remedy: 'run it again when it suits: what was done is kept, what was begun is taken up or was undone',
+      }),
+    );
   });
 }
 onStopSignal('SIGTERM', 143);

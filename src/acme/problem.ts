@@ -111,6 +111,12 @@ const TREATMENTS: Readonly<Record<string, Treatment>> = {
   },
 };
 
+const CA_IN_TROUBLE: Treatment = {
+  retry: 'later',
+  remedy:
+    "nothing on this side: see the CA's status page; if it lasts, add another issuer to the certificate's issuers",
+};
+
 export interface ProblemContext {
   /** What was asked, such as `newOrder https://ca.example/order`. */
   readonly request: string;
@@ -172,7 +178,7 @@ export function problemError(problem: Problem, context: ProblemContext, now: Dat
     const notBefore = context.notBefore ?? new Date(now.getTime() + DEFAULT_RATE_LIMIT_PAUSE_MS);
     return new AcmeRateLimitedError(problem, { ...context, notBefore });
   }
-  const treatment = TREATMENTS[problem.type] ?? { retry: 'later' };
+  const treatment = TREATMENTS[problem.type] ?? (context.status >= 500 ? CA_IN_TROUBLE : { retry: 'later' });
   if (problem.type !== 'userActionRequired' || problem.instance === undefined) {
     return new AcmeProblemError(problem, context, treatment);
   }
