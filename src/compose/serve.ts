@@ -1,9 +1,12 @@
 import type { Logger } from 'pino';
 import { Supervisor } from '../app/supervisor.ts';
+import { reportError } from '../domain/errors.ts';
 import type { KacmeConfig } from '../domain/model.ts';
+import type { ChallengeServer } from '../http/challenge-server.ts';
 import { startControlServer } from '../http/control-server.ts';
 import { createMetrics } from '../http/metrics.ts';
 import { startOperationsServer } from '../http/operations-server.ts';
+import type { Leadership } from '../ports/leadership.ts';
 import { FileStateStore } from '../store/file-store.ts';
 import { SocketLeadership } from '../store/socket-leadership.ts';
 import { serveChallenges, wireAdapters } from './adapters.ts';
@@ -18,6 +21,8 @@ export interface ServeOptions {
   /** Calls back whenever the operator asks for the configuration to be read again; returns how to stop listening. */
   readonly onReloadRequested: (callback: () => void) => () => void;
 }
+
+const PORT_RETRY_MS = 500;
 
 /** Opens what the service needs, runs it until `signal` aborts, and gives everything back in reverse order. */
 export async function serve(
@@ -43,8 +48,6 @@ export async function serve(
       { signal },
     );
     releasers.add('control socket', () => control.close());
-    const challenges = await serveChallenges(config, store, log, { signal });
-    releasers.add('challenge server', () => challenges.close());
     const readiness = async (options: { signal: AbortSignal }) => {
       const reasons = await supervisor.obstacles(options);
       return { ready: reasons.length === 0, reasons };
@@ -54,6 +57,12 @@ export async function serve(
       { signal },
     );
     releasers.add('operations server', () => operations.close());
+    const challenges = await takeChallenges(() => serveChallenges(config, store, log, { signal }), {
+      leadership,
+      log,
+      signal,
+    });
+    releasers.add('challenge server', () => challenges.close());
 
     const stopListening = onReloadRequested(() => {
       supervisor.reloadConfig({ signal }).then(
@@ -65,8 +74,29 @@ export async function serve(
     log.info({ version, challenge: challenges.address, operations: operations.address }, 'kacme is up');
     await supervisor.run({ signal });
     log.info('stopping');
+  } catch (error) {
+    // Told to stop before it was up.
+    if (error !== signal.reason) throw error;
   } finally {
     await releasers.releaseAll(log);
     log.info('stopped');
+  }
+}
+
+/** A one-shot command answers challenges itself while it runs: the port is free when it ends. */
+async function takeChallenges(
+  listen: () => Promise<ChallengeServer>,
+  { leadership, log, signal }: { leadership: Leadership; log: Logger; signal: AbortSignal },
+): Promise<ChallengeServer> {
+  for (let waits = 0; ; waits += 1) {
+    // Asked before: a holder that ends meanwhile has given the port back by the next time.
+    const holder = await leadership.holder({ signal });
+    try {
+      return await listen();
+    } catch (error) {
+      if (holder === undefined || reportError(error).code !== 'ERR_LISTEN') throw error;
+      if (waits === 0) log.warn({ err: error, holder }, 'waiting for the challenge port');
+      await systemClock.sleep(PORT_RETRY_MS, { signal });
+    }
   }
 }
