@@ -42,6 +42,10 @@ export class Kacme {
     return `node ${relativeTo(process.cwd(), command)} --config ${configPath}`;
   }
 
+  get configPath(): string {
+    return this.#options.configPath;
+  }
+
   get logPath(): string {
     return this.#options.logPath;
   }

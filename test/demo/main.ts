@@ -26,6 +26,8 @@ const narrator = new Narrator({ output: process.stdout, env: process.env, signal
 const stops: (() => Promise<void>)[] = [];
 const outputs = new Map<string, () => string>();
 let scene: Scene | undefined;
+/** Every step is done: from now on an interruption is how the demo is meant to end. */
+let complete = false;
 
 process.exitCode = await main();
 
@@ -44,8 +46,8 @@ async function main(): Promise<number> {
     });
     await renewals(scene, await firstCertificates(scene));
     await showStatus(scene);
-    if (!flags.includes('--once')) await stayUp(scene);
-    await stopService(scene);
+    if (flags.includes('--once')) await stopService(scene);
+    else await stayUp(scene);
   } catch (error) {
     status = await explain(error);
   }
@@ -76,11 +78,15 @@ async function stayUp(scene: Scene): Promise<void> {
     narrator.say(purpose);
     narrator.show(line);
   }
+  complete = true;
   const interrupted = new Promise<undefined>((resolve) => {
+    if (signal.aborted) resolve(undefined);
     signal.addEventListener('abort', () => resolve(undefined));
   });
   const end = await Promise.race([interrupted, scene.kacme.ended()]);
   if (end !== undefined) throw new Unexpected(`kacme serve ended by itself: ${end}`);
+  narrator.blank();
+  await scene.kacme.stop();
 }
 
 async function stopService({ kacme }: Scene): Promise<void> {
@@ -90,7 +96,7 @@ async function stopService({ kacme }: Scene): Promise<void> {
 
 /** Says what went wrong, and resolves to the exit status. */
 async function explain(error: unknown): Promise<number> {
-  if (signal.aborted) {
+  if (signal.aborted && !complete) {
     narrator.blank();
     narrator.say('Interrupted: stopping everything.');
     return 130;

@@ -45,7 +45,7 @@ export class Narrator {
 
   /** Lines as they are. */
   show(text: string): void {
-    for (const line of text.trimEnd().split('\n')) this.#line(this.#paint(`${INDENT}  ${line}`, 'gray'));
+    for (const line of text.trimEnd().split('\n')) this.#line(`${INDENT}  ${line}`);
   }
 
   command(text: string): void {

@@ -70,6 +70,6 @@ export async function runKacme(
       if (status === expected.status) return stdout.trimEnd().split('\n').at(-1) ?? '';
       throw new Unexpected(`exit status ${status}: ${stderr.trim() || stdout.trim()}`);
     },
-    (outcome) => outcome,
+    (outcome) => outcome.replace(kacme.configPath, 'kacme.yaml'),
   );
 }
