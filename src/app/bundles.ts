@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { reportError } from '../domain/errors.ts';
 import type { CertificateSpec } from '../domain/model.ts';
 import type { DesiredPlace } from '../domain/place-decision.ts';
 import { drawRenewAt, type HeldBundle } from '../domain/renewal.ts';
@@ -30,14 +31,16 @@ export interface AlongWith {
 /** How long a bootstrap certificate lasts: long enough for a CA that cannot be reached for a season. */
 const SELF_SIGNED_MS = 90 * 86_400_000;
 
+type BundlesDeps = Pick<AppDeps, 'store' | 'clock' | 'random' | 'pki' | 'log'>;
+
 /** The bundles of each certificate, and which one is active: the desired state of every deployment. */
 export class Bundles {
-  readonly #deps: AppDeps;
+  readonly #deps: BundlesDeps;
   readonly #keep: number;
   readonly #desired = new Map<string, { readonly revision: number; readonly desired: Desired }>();
 
   /** `keep`: superseded bundles whose keys are kept, per certificate. */
-  constructor(keep: number, deps: AppDeps) {
+  constructor(keep: number, deps: BundlesDeps) {
     this.#keep = keep;
     this.#deps = deps;
   }
@@ -142,7 +145,10 @@ export class Bundles {
           { key: bundleRecord.key(spec.name, bundle.id), value: bundleRecord.serialize(bundle) },
           { key, value: certificateRecord.serialize(record) },
         ],
-        deletes: [...(alongWith.deletes ?? []), ...(await this.#surplus(spec.name, record, options))],
+        deletes: [
+          ...(alongWith.deletes ?? []),
+          ...(await this.#surplus(spec.name, held?.value, record, options)),
+        ],
       },
       options,
     );
@@ -171,14 +177,28 @@ export class Bundles {
   /** Keys of bundles beyond the kept number are destroyed; their fingerprints stay in the history. */
   async #surplus(
     certificate: string,
-    record: CertificateRecord,
+    before: CertificateRecord | undefined,
+    after: CertificateRecord,
     options: { signal: AbortSignal },
   ): Promise<readonly string[]> {
-    const superseded = record.history.filter((entry) => entry.state === 'superseded');
+    const superseded = after.history.filter((entry) => entry.state === 'superseded');
     const kept = superseded.sort((a, b) => b.generation - a.generation).slice(0, this.#keep);
-    const wanted = new Set([record.active, ...kept.map((entry) => entry.bundle)]);
-    const stored = await this.#deps.store.list(bundleRecord.key(certificate, ''), options);
-    return stored.map(({ key }) => key).filter((key) => !wanted.has(key.slice(key.lastIndexOf('/') + 1)));
+    const wanted = new Set([after.active, ...kept.map((entry) => entry.bundle)]);
+    const unwanted = (before?.history ?? []).map(({ bundle }) => bundle).filter((id) => !wanted.has(id));
+    const keys = [...new Set(unwanted)].map((id) => bundleRecord.key(certificate, id));
+    const removable = await Promise.all(keys.map((key) => this.#isRemovable(certificate, key, options)));
+    return keys.filter((_, i) => removable[i]);
+  }
+
+  /** A damaged one stays for whoever repairs it: nobody needs it now, so it must not block a renewal. */
+  async #isRemovable(certificate: string, key: string, options: { signal: AbortSignal }): Promise<boolean> {
+    try {
+      return (await this.#deps.store.get(key, options)) !== undefined;
+    } catch (error) {
+      if (reportError(error).code !== 'ERR_STORE_CORRUPT') throw error;
+      this.#deps.log.warn({ certificate, err: error }, 'superseded bundle cannot be removed');
+      return false;
+    }
   }
 }
 

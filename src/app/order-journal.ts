@@ -17,6 +17,8 @@ interface PendingChallenge {
   readonly http01: NonNullable<Authorization['http01']>;
 }
 
+type OrderJournalDeps = Pick<AppDeps, 'store' | 'clock' | 'pki' | 'log'>;
+
 /**
  * The in-flight order of one certificate at one issuer, in the store. Each state is written before the request
  * that it announces: `creating` before newOrder, `finalizing` before finalize.
@@ -25,10 +27,10 @@ export class OrderJournal {
   readonly key: string;
   readonly #spec: CertificateSpec;
   readonly #issuer: string;
-  readonly #deps: AppDeps;
+  readonly #deps: OrderJournalDeps;
   readonly #log: Logger;
 
-  constructor(spec: CertificateSpec, issuer: string, deps: AppDeps) {
+  constructor(spec: CertificateSpec, issuer: string, deps: OrderJournalDeps) {
     this.#spec = spec;
     this.#issuer = issuer;
     this.#deps = deps;

@@ -1,0 +1,53 @@
+import { pino } from 'pino';
+import { onTestFinished } from 'vitest';
+import type { CertificateSpec } from '../../../src/domain/model.ts';
+import { createPki } from '../../../src/pki/pki.ts';
+import type { Clock } from '../../../src/ports/clock.ts';
+import type { EffectOptions } from '../../../src/ports/leadership.ts';
+import { FileStateStore } from '../../../src/store/file-store.ts';
+import { heldMandate } from '../../support/mandate.ts';
+import { scratchDirectory } from '../../support/scratch.ts';
+
+export const DAY_MS = 86_400_000;
+
+/** A day on which every certificate of a test that is not told otherwise is valid. */
+export const START = new Date('2026-06-01T00:00:00Z');
+
+/** A real store in a directory of its own, and a clock that stands still until the test moves it. */
+export async function appFixture() {
+  const scratch = await scratchDirectory();
+  onTestFinished(() => scratch.remove());
+  let nowMs = START.getTime();
+  const clock: Clock = {
+    now: () => new Date(nowMs),
+    monotonicMs: () => nowMs,
+    sleep: async () => {},
+  };
+  const openStore = async () => {
+    const store = await FileStateStore.open(scratch.path, { clock });
+    onTestFinished(() => store.close());
+    return store;
+  };
+  const lines: string[] = [];
+  const log = pino({ level: 'trace' }, { write: (line: string) => lines.push(line) });
+  const deps = { store: await openStore(), clock, random: { uniform: () => 0 }, pki: createPki(), log };
+  return {
+    deps,
+    directory: scratch.path,
+    /** The same for a process that was started anew. */
+    restarted: async () => ({ ...deps, store: await openStore() }),
+    advance: (ms: number) => {
+      nowMs += ms;
+    },
+    logged: () => lines.map((line) => JSON.parse(line) as Readonly<Record<string, unknown>>),
+  };
+}
+
+export const effect = (signal: AbortSignal): EffectOptions => ({ signal, mandate: heldMandate() });
+
+export const spec = (identifiers: readonly string[] = ['site.test']): CertificateSpec => ({
+  name: 'site',
+  identifiers,
+  issuers: ['ca'],
+  key: 'ecdsa-p256',
+});

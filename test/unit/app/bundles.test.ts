@@ -1,0 +1,175 @@
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { Bundles } from '../../../src/app/bundles.ts';
+import { bundleRecord, listRecords } from '../../../src/app/records.ts';
+import { readBundlePem } from '../../../src/domain/x509.ts';
+import type { EffectOptions } from '../../../src/ports/leadership.ts';
+import { type TestCertificate, testCa } from '../../support/pem.ts';
+import { appFixture, DAY_MS, effect, START, spec } from './app-fixture.ts';
+
+const ca = testCa();
+
+let app: Awaited<ReturnType<typeof appFixture>>;
+beforeEach(async () => {
+  app = await appFixture();
+});
+
+function issued(days = 90, names: readonly string[] = ['site.test']): TestCertificate {
+  const now = app.deps.clock.now().getTime();
+  return ca.issue(names, { notBefore: new Date(now), notAfter: new Date(now + days * DAY_MS) });
+}
+
+function activate(bundles: Bundles, { chainPem, keyPem }: TestCertificate, options: EffectOptions) {
+  const made = { chainPem, keyPem, origin: 'acme', issuer: 'ca', reason: 'renewal due' } as const;
+  return bundles.activate(spec(), made, {}, options);
+}
+
+async function storedIds(signal: AbortSignal): Promise<readonly string[]> {
+  const records = await listRecords(app.deps.store, bundleRecord, ['site'], { signal });
+  return records.map(({ value }) => value.id);
+}
+
+describe('activate', () => {
+  test('makes the next generation each time, and remembers those before it', async ({ signal }) => {
+    const bundles = new Bundles(3, app.deps);
+    const [first, second] = [issued(), issued()];
+    expect(await activate(bundles, first, effect(signal))).toMatchObject({ generation: 1 });
+    expect(await activate(bundles, second, effect(signal))).toMatchObject({ generation: 2 });
+
+    const record = (await bundles.record('site', { signal }))?.value;
+    expect(record).toMatchObject({ generation: 2, active: second.fingerprint256 });
+    expect(record?.lastSuccess).toBe(START.toISOString());
+    expect(record?.history).toMatchObject([
+      { generation: 1, fingerprint256: first.fingerprint256, state: 'superseded' },
+      { generation: 2, fingerprint256: second.fingerprint256, state: 'active' },
+    ]);
+    const desired = await bundles.desired(spec(), { signal });
+    expect(desired?.pem).toBe(second.bundlePem);
+    expect(desired?.place.history).toContain(first.fingerprint256);
+  });
+
+  test('draws renewAt once, with a third of the lifetime left', async ({ signal }) => {
+    const bundles = new Bundles(3, app.deps);
+    await activate(bundles, issued(90), effect(signal));
+    const renewAt = new Date(START.getTime() + 60 * DAY_MS);
+    expect((await bundles.held('site', { signal }))?.renewAt).toEqual(renewAt);
+    app.advance(10 * DAY_MS);
+    expect((await bundles.held('site', { signal }))?.renewAt).toEqual(renewAt);
+  });
+
+  test.for([
+    { keep: 0, left: 1 },
+    { keep: 2, left: 3 },
+  ])(
+    'destroys the keys of all but $keep superseded bundles, not their fingerprints',
+    async ({ keep, left }, { signal }) => {
+      const bundles = new Bundles(keep, app.deps);
+      const all = [issued(), issued(), issued(), issued(), issued()];
+      for (const one of all) await activate(bundles, one, effect(signal));
+      const kept = all.slice(-left).map(({ fingerprint256 }) => fingerprint256);
+      expect([...(await storedIds(signal))].sort()).toEqual(kept.sort());
+      const { history } = (await bundles.desired(spec(), { signal }))?.place ?? {};
+      for (const { fingerprint256 } of all) expect(history).toContain(fingerprint256);
+    },
+  );
+
+  test('forgets an expired bundle, with its key', async ({ signal }) => {
+    const bundles = new Bundles(3, app.deps);
+    const short = issued(5);
+    await activate(bundles, short, effect(signal));
+    app.advance(6 * DAY_MS);
+    const next = issued(5);
+    await activate(bundles, next, effect(signal));
+    expect((await bundles.record('site', { signal }))?.value.history).toMatchObject([{ generation: 2 }]);
+    expect(await storedIds(signal)).toEqual([next.fingerprint256]);
+  });
+
+  test('goes on beside a damaged superseded bundle, which it leaves where it is', async ({ signal }) => {
+    const bundles = new Bundles(1, app.deps);
+    const first = issued();
+    await activate(bundles, first, effect(signal));
+    await activate(bundles, issued(), effect(signal));
+    const directory = join(app.directory, 'data', 'bundle', 'site');
+    const names = await readdir(directory);
+    const name = names.find((one) => one.startsWith(first.fingerprint256)) ?? '';
+    const damaged = (await readFile(join(directory, name), 'utf8')).slice(0, -20);
+    await writeFile(join(directory, name), damaged);
+
+    const restarted = new Bundles(1, await app.restarted());
+    const third = issued();
+    await activate(restarted, third, effect(signal));
+    expect((await restarted.active('site', { signal }))?.id).toBe(third.fingerprint256);
+    expect(await readFile(join(directory, name), 'utf8')).toBe(damaged);
+    expect(app.logged()).toContainEqual(
+      expect.objectContaining({ msg: 'superseded bundle cannot be removed', certificate: 'site' }),
+    );
+  });
+
+  test('is refused whole when a condition beside it does not hold', async ({ signal }) => {
+    const bundles = new Bundles(3, app.deps);
+    const { chainPem, keyPem } = issued();
+    const made = { chainPem, keyPem, origin: 'acme', issuer: 'ca', reason: 'renewal due' } as const;
+    const conditions = [{ key: 'order/site/ca', revision: 7 }];
+    await expect(bundles.activate(spec(), made, { conditions }, effect(signal))).rejects.toMatchObject({
+      code: 'ERR_STORE_CONFLICT',
+    });
+    expect(await bundles.record('site', { signal })).toBeUndefined();
+    expect(await storedIds(signal)).toEqual([]);
+  });
+
+  test('never logs a key', async ({ signal }) => {
+    await activate(new Bundles(3, app.deps), issued(), effect(signal));
+    expect(JSON.stringify(app.logged())).not.toContain('PRIVATE KEY');
+  });
+});
+
+describe('ensureSelfSigned', () => {
+  test('makes a loadable bundle for every configured name, once', async ({ signal }) => {
+    const bundles = new Bundles(3, app.deps);
+    const names = spec(['site.test', 'www.site.test']);
+    expect(await bundles.ensureSelfSigned(names, effect(signal))).toEqual({
+      created: true,
+      reason: 'none held',
+    });
+    expect(await bundles.ensureSelfSigned(names, effect(signal))).toMatchObject({ created: false });
+
+    const desired = await bundles.desired(names, { signal });
+    expect(readBundlePem(desired?.pem ?? '')).toMatchObject({
+      state: 'loadable',
+      facts: { selfSigned: true, identifiers: ['site.test', 'www.site.test'] },
+    });
+    expect(desired?.place.generation).toBe(1);
+    const record = await bundles.record('site', { signal });
+    expect(record?.value.lastSuccess).toBeUndefined();
+  });
+
+  test.for([
+    {
+      when: 'it is about to expire',
+      afterMs: 61 * DAY_MS,
+      names: ['site.test'],
+      reason: 'the self-signed bundle is about to expire',
+    },
+    {
+      when: 'a name was added',
+      afterMs: 0,
+      names: ['site.test', 'new.test'],
+      reason: 'the self-signed bundle does not cover new.test',
+    },
+  ])('makes another one when $when', async ({ afterMs, names, reason }, { signal }) => {
+    const bundles = new Bundles(3, app.deps);
+    await bundles.ensureSelfSigned(spec(), effect(signal));
+    app.advance(afterMs);
+    expect(await bundles.ensureSelfSigned(spec(names), effect(signal))).toEqual({ created: true, reason });
+    expect((await bundles.desired(spec(names), { signal }))?.place.generation).toBe(2);
+  });
+
+  test('never replaces a bundle of a CA, not even an expired one', async ({ signal }) => {
+    const bundles = new Bundles(3, app.deps);
+    await activate(bundles, issued(5), effect(signal));
+    app.advance(6 * DAY_MS);
+    expect(await bundles.ensureSelfSigned(spec(), effect(signal))).toMatchObject({ created: false });
+    expect((await bundles.active('site', { signal }))?.origin).toBe('acme');
+  });
+});
