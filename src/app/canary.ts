@@ -1,3 +1,4 @@
+import type { ErrorReport } from '../domain/errors.ts';
 import { backoffUntil } from '../domain/renewal.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { AppDeps } from './deps.ts';
@@ -10,7 +11,7 @@ export interface Canary {
   /** It failed for a reason of the host's own (unreachable, disk full): another host goes first. */
   passOn(): void;
   /** The bundle itself is in doubt: nobody follows until `until`, then a canary tries again. */
-  halt(reason: string): Promise<{ until: Date }>;
+  halt(failure: ErrorReport): Promise<{ until: Date }>;
 }
 
 export type Turn =
@@ -18,7 +19,16 @@ export type Turn =
   | { readonly kind: 'superseded' }
   | { readonly kind: 'follow' }
   | { readonly kind: 'lead'; readonly canary: Canary }
-  | { readonly kind: 'halted'; readonly reason: string; readonly until: Date };
+  | Halted;
+
+/** Why nobody follows, and until when. */
+export interface Halted {
+  readonly kind: 'halted';
+  /** Whose change failed. */
+  readonly host: string;
+  readonly failure: ErrorReport;
+  readonly until: Date;
+}
 
 export interface RolloutName {
   readonly pool: string;
@@ -58,6 +68,12 @@ export class CanaryGate {
     }
   }
 
+  /** Undefined when nothing keeps this change from being made. */
+  async halted(id: RolloutId, options: { signal: AbortSignal }): Promise<Halted | undefined> {
+    const obstacle = this.#obstacle(await this.#rollout(id, options), id);
+    return obstacle?.kind === 'halted' ? obstacle : undefined;
+  }
+
   /** For a change of files alone: it proves nothing to other hosts, so it neither leads nor waits. */
   async withoutLeading(id: RolloutId, options: EffectOptions): Promise<Exclude<Turn, { kind: 'lead' }>> {
     return this.#obstacle(await this.#rollout(id, options), id) ?? { kind: 'follow' };
@@ -79,11 +95,12 @@ export class CanaryGate {
   #obstacle(
     { record }: Rollout,
     { generation }: RolloutId,
-  ): Extract<Turn, { kind: 'halted' | 'superseded' }> | undefined {
+  ): Halted | Extract<Turn, { kind: 'superseded' }> | undefined {
     if (record.generation !== generation) return { kind: 'superseded' };
     const { halted } = record;
     if (halted === undefined || this.#deps.clock.now() >= new Date(halted.until)) return undefined;
-    return { kind: 'halted', reason: halted.reason, until: new Date(halted.until) };
+    const { host, failure, until } = halted;
+    return { kind: 'halted', host, failure, until: new Date(until) };
   }
 
   #lead(rollout: Rollout, id: RolloutId, host: string, options: EffectOptions): Canary {
@@ -108,13 +125,14 @@ export class CanaryGate {
         rollout.leading = undefined;
         report();
       },
-      halt: async (reason) => {
+      halt: async (failure) => {
         const failures = (rollout.record.halted?.failures ?? 0) + 1;
         const now = clock.now();
         const until = backoffUntil(failures, now, random.uniform());
-        log.error({ ...id, host, reason, until }, 'rollout halted');
+        log.error({ ...id, host, reason: failure.message, until }, 'rollout halted');
         const halted = {
-          reason: `${host}: ${reason}`,
+          host,
+          failure,
           at: now.toISOString(),
           until: until.toISOString(),
           failures,
@@ -126,7 +144,7 @@ export class CanaryGate {
   }
 
   /** Kept as a promise, so that hosts that ask at the same time share one rollout. */
-  #rollout({ pool, certificate, generation }: RolloutId, options: EffectOptions): Promise<Rollout> {
+  #rollout({ pool, certificate, generation }: RolloutId, options: { signal: AbortSignal }): Promise<Rollout> {
     const id = `${pool}/${certificate}`;
     const known = this.#rollouts.get(id);
     if (known !== undefined && known.generation >= generation) return known.rollout;
@@ -136,7 +154,10 @@ export class CanaryGate {
     return rollout;
   }
 
-  async #load({ pool, certificate, generation }: RolloutId, options: EffectOptions): Promise<Rollout> {
+  async #load(
+    { pool, certificate, generation }: RolloutId,
+    options: { signal: AbortSignal },
+  ): Promise<Rollout> {
     const held = await loadRecord(this.#deps.store, rolloutRecord, [pool, certificate], options);
     const record =
       held?.value.generation === generation

@@ -8,7 +8,7 @@ import type { HostStatus, PlaceResult, PlaceState, PlaceStatus } from '../domain
 import type { Verification } from '../ports/haproxy-host.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Bundles, Desired } from './bundles.ts';
-import { type Canary, CanaryGate, type RolloutName } from './canary.ts';
+import { type Canary, CanaryGate, type Halted, type RolloutName } from './canary.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
 import { Lane } from './lane.ts';
@@ -88,8 +88,8 @@ export class Fleet {
         if (looked === undefined) return;
         const places = await Promise.all(
           looked.places.map(async (place) => {
-            const { decision } = place;
-            if (decision?.action === 'change') return statusOf(place, 'out of sync', decision.reason);
+            if (place.decision?.action === 'change')
+              return this.#foresee(target, place, place.decision, { signal });
             return this.#judgeUnchanged(target, place, { signal });
           }),
         );
@@ -97,6 +97,18 @@ export class Fleet {
       },
       { signal },
     );
+  }
+
+  async #foresee(
+    { pool, host }: Target,
+    place: Place,
+    { reason }: Extract<PlaceDecision, { action: 'change' }>,
+    options: { signal: AbortSignal },
+  ): Promise<PlaceStatus> {
+    const { certificate } = place.deployment;
+    const generation = place.desired?.place.generation ?? 0;
+    const halted = await this.#canaries.halted({ pool: pool.name, certificate, generation }, options);
+    return halted === undefined ? statusOf(place, 'out of sync', reason) : haltedStatus(place, halted, host);
   }
 
   /** Never throws for what goes wrong on the host: that is in the results. Throws when aborted. */
@@ -262,7 +274,7 @@ export class Fleet {
       : await this.#canaries.withoutLeading(rollout, options);
     if (turn.kind === 'superseded') return left('a newer bundle is on its way');
     if (turn.kind === 'halted')
-      return left(`rollout halted until ${turn.until.toISOString()}: ${turn.reason}`);
+      return { status: haltedStatus(place, turn, host), action: 'left', inSync: false };
     if (turn.kind === 'follow' && this.#deps.clock.monotonicMs() - askedMs > STALE_OBSERVATION_MS) {
       const again = (await this.#look(target, options))?.places.find(
         (other) => other.deployment === deployment,
@@ -341,7 +353,7 @@ export class Fleet {
     const doubtful =
       error instanceof KacmeError &&
       (error.code === 'ERR_HAPROXY_REFUSED' || error.code === 'ERR_HOST_UNVERIFIED');
-    if (doubtful && !signal.aborted && !mandate.signal.aborted) await canary.halt(error.message);
+    if (doubtful && !signal.aborted && !mandate.signal.aborted) await canary.halt(reportError(error));
     else canary.passOn();
   }
 
@@ -462,6 +474,12 @@ function statusAfter(place: Place, verification: Verification, reason: string): 
     case 'failed':
       return statusOf(place, 'out of sync', `${reason}, but ${verification.reason}`);
   }
+}
+
+/** The host that failed says what to do; the others, that they wait for it. */
+function haltedStatus(place: Place, { host, failure, until }: Halted, self: HostSpec): PlaceStatus {
+  const reason = `rollout halted until ${until.toISOString()}: ${failure.message}`;
+  return { ...statusOf(place, 'out of sync', reason), failure: host === self.name ? failure : undefined };
 }
 
 function failed(place: Place, error: unknown): PlaceStatus {

@@ -145,7 +145,15 @@ export const backoffRecord = defineRecord<[certificate: string, issuer: string],
 const Rollout = z.object({
   generation: Generation,
   provenOn: maybe(z.string()),
-  halted: maybe(z.object({ reason: z.string(), at: Instant, until: Instant, failures: z.int().positive() })),
+  halted: maybe(
+    z.object({
+      host: z.string(),
+      failure: ErrorReport,
+      at: Instant,
+      until: Instant,
+      failures: z.int().positive(),
+    }),
+  ),
 });
 export type RolloutRecord = z.output<typeof Rollout>;
 /** `rollout/<pool>/<certificate>` */

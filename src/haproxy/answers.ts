@@ -111,8 +111,16 @@ export function readRefusal(answer: string): Refusal {
   if (isLocked(answer)) {
     return { code: 'ERR_HAPROXY_BUSY', retry: 'now', reason: oneLine(answer), remedy: undefined };
   }
-  return refused('later', oneLine(answer), undefined);
+  return refused(
+    'later',
+    oneLine(answer),
+    answer.includes('unable to load SSL') ? UNLOADABLE_REMEDY : undefined,
+  );
 }
+
+/** HAProxy keeps OpenSSL's own reason to its log. */
+const UNLOADABLE_REMEDY =
+  "see HAProxy's log for OpenSSL's reason; where its crypto policy refuses the key, change that policy, or give the certificate another key type (certificates.NAME.key) and run `kacme renew NAME --force`";
 
 function refused(retry: Retry, reason: string, remedy: string | undefined): Refusal {
   return { code: 'ERR_HAPROXY_REFUSED', retry, reason, remedy };

@@ -195,7 +195,7 @@ class Change {
     return new HostError(known?.code ?? (this.#options.signal.aborted ? 'ERR_ABORTED' : 'ERR_INTERNAL'), {
       host: this.#context.view.label,
       step,
-      reason: `${reason}. ${aftermath}`,
+      reason: `${reason}${/[.!]$/.test(reason) ? '' : '.'} ${aftermath}`,
       retry: known?.retry ?? 'later',
       remedy: known?.remedy,
       cause: error,

@@ -34,7 +34,7 @@ describe('a change that fails is undone', () => {
     await expect(lab.apply(refusedAtCommit())).rejects.toMatchObject({
       code: 'ERR_HAPROXY_REFUSED',
       step: `commit certificate ${lab.host.certPath}`,
-      reason: expect.stringMatching(/Failed!\. Undone: .*haproxy\.pem holds its previous content again$/),
+      reason: expect.stringMatching(/Failed! Undone: .*haproxy\.pem holds its previous content again$/),
     });
     await expectAsBefore(lab);
     await lab.host.haproxy.reload();

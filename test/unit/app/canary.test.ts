@@ -1,6 +1,7 @@
 import { pino } from 'pino';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { CanaryGate, type Turn } from '../../../src/app/canary.ts';
+import type { ErrorReport } from '../../../src/domain/errors.ts';
 import type { Clock } from '../../../src/ports/clock.ts';
 import type { StateStore } from '../../../src/ports/state-store.ts';
 import { FileStateStore } from '../../../src/store/file-store.ts';
@@ -21,6 +22,8 @@ beforeEach(async () => {
   store = await FileStateStore.open(scratch.path, { clock });
   onTestFinished(() => store.close());
 });
+
+const refused: ErrorReport = { code: 'ERR_HAPROXY_REFUSED', message: 'lb/one: refused', retry: 'later' };
 
 const newGate = () => new CanaryGate({ store, clock, random, log });
 
@@ -55,26 +58,26 @@ describe('CanaryGate', () => {
     const gate = newGate();
     const first = lead(await gate.turn(id, 'one', options));
     const waiting = gate.turn(id, 'two', options);
-    await first.halt('refused');
+    await first.halt(refused);
     const minute = new Date(now + 60_000);
-    expect(await waiting).toEqual({ kind: 'halted', reason: 'one: refused', until: minute });
+    expect(await waiting).toEqual({ kind: 'halted', host: 'one', failure: refused, until: minute });
     expect(await gate.withoutLeading(id, options)).toMatchObject({ kind: 'halted' });
 
     now = minute.getTime();
     const second = lead(await gate.turn(id, 'two', options));
-    expect(await second.halt('refused again')).toEqual({ until: new Date(now + 600_000) });
+    expect(await second.halt(refused)).toEqual({ until: new Date(now + 600_000) });
   });
 
   test('is resumed by an operator at once, and the next pause is the longer one all the same', async ({
     signal,
   }) => {
     const options = { signal, mandate: heldMandate() };
-    await lead(await newGate().turn(id, 'one', options)).halt('refused');
+    await lead(await newGate().turn(id, 'one', options)).halt(refused);
     const gate = newGate();
     expect(await gate.turn(id, 'one', options)).toMatchObject({ kind: 'halted' });
     await gate.resume(id, options);
     const again = lead(await gate.turn(id, 'one', options));
-    expect(await again.halt('refused again')).toEqual({ until: new Date(now + 600_000) });
+    expect(await again.halt(refused)).toEqual({ until: new Date(now + 600_000) });
   });
 
   test('has nothing to resume where nothing was halted', async ({ signal }) => {
@@ -88,7 +91,7 @@ describe('CanaryGate', () => {
 
   test('remembers over a restart what was proven and what was halted', async ({ signal }) => {
     const options = { signal, mandate: heldMandate() };
-    await lead(await newGate().turn(id, 'one', options)).halt('refused');
+    await lead(await newGate().turn(id, 'one', options)).halt(refused);
     expect(await newGate().turn(id, 'one', options)).toMatchObject({ kind: 'halted' });
     now += 60_000;
     await lead(await newGate().turn(id, 'one', options)).proven();

@@ -94,7 +94,17 @@ const examples = [
     kind: rolloutRecord,
     key: rolloutRecord.key('lb', 'web'),
     at: 'rollout/lb/web',
-    value: { generation: 2, provenOn: undefined, halted: { reason: 'refused', at, until: at, failures: 1 } },
+    value: {
+      generation: 2,
+      provenOn: undefined,
+      halted: {
+        host: 'one',
+        failure: { code: 'ERR_HAPROXY_REFUSED', message: 'refused', retry: 'later' },
+        at,
+        until: at,
+        failures: 1,
+      },
+    },
   },
 ] as const;
 

@@ -1,0 +1,145 @@
+import { createHash } from 'node:crypto';
+import { chmod, readdir, readFile, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import type { PlaceResult, Summary } from '../../src/domain/status.ts';
+import { startHaproxy } from '../support/haproxy.ts';
+import { type Finished, SEEN_AT } from '../support/kacme.ts';
+import { type LabKacme, type LabOptions, labKacme } from '../support/lab-kacme.ts';
+import { selfSigned, type TestCertificate } from '../support/pem.ts';
+import { scratchDirectory } from '../support/scratch.ts';
+
+async function lab(options: LabOptions): Promise<LabKacme> {
+  const made = await labKacme({ hosts: 3, ...options });
+  onTestFinished(made.close);
+  return made;
+}
+
+const placesOf = ({ stdout }: Finished) => (JSON.parse(stdout) as Summary).places;
+
+/** One canary failed with `code`; the others were told that it did, and until when nobody follows. */
+function expectHalted(places: readonly PlaceResult[], code: string): { canary: PlaceResult; until: Date } {
+  const [canary, ...more] = places.filter(({ action }) => action === 'failed');
+  if (canary === undefined) throw new Error(`nobody failed: ${JSON.stringify(places)}`);
+  expect(more).toEqual([]);
+  expect(canary.failure).toMatchObject({ code });
+  const others = places.filter((place) => place !== canary);
+  expect(others).toHaveLength(2);
+  const halted = /^rollout halted until (\S+Z): (.*)$/;
+  for (const { action, inSync, reason } of others) {
+    expect({ action, inSync }).toEqual({ action: 'left', inSync: false });
+    expect(reason).toMatch(halted);
+    expect(reason).toContain(canary.failure?.message);
+  }
+  return { canary, until: new Date(halted.exec(others[0]?.reason ?? '')?.[1] ?? '') };
+}
+
+/** As before, on every host: file, directory and memory. Keys are compared by digest, so that a failure shows none. */
+async function expectUntouched({ fleet }: LabKacme, old: TestCertificate): Promise<void> {
+  for (const { certPath, haproxy } of fleet.hosts) {
+    expect(digest(await readFile(certPath, 'utf8'))).toBe(digest(old.bundlePem));
+    expect(await readdir(dirname(certPath))).toEqual(['haproxy.pem']);
+    const loaded = await haproxy.command(`show ssl cert ${SEEN_AT}/certs/haproxy.pem`);
+    const fingerprint1 = old.certificate.fingerprint.replaceAll(':', '');
+    expect(loaded).toContain(`SHA1 FingerPrint: ${fingerprint1}`);
+    expect(await haproxy.command('show ssl cert')).not.toContain('# transaction');
+  }
+}
+
+const digest = (text: string) => createHash('sha256').update(text).digest('hex');
+
+test('a bundle that HAProxy refuses: the old one is back, nobody follows, an operator tries again at once', async () => {
+  const policy = await scratchDirectory();
+  onTestFinished(policy.remove);
+  // The hosts' OpenSSL takes no key below 192 bits of security: not the RSA-2048 of a bootstrap.
+  const strict = join(policy.path, 'openssl.cnf');
+  const write = (level: number) =>
+    writeFile(
+      strict,
+      `openssl_conf = c\n[c]\nssl_conf = s\n[s]\nsystem_default = d\n[d]\nCipherString = DEFAULT@SECLEVEL=${level}\n`,
+    );
+  await write(4);
+  await chmod(policy.path, 0o755);
+  await chmod(strict, 0o644);
+  const old = selfSigned('site.test', { keyType: 'ecdsa-p384' });
+  const made = await lab({ bundlePem: old.bundlePem, haproxy: { env: { OPENSSL_CONF: strict } } });
+  const { kacme, fleet, served } = made;
+
+  const first = await kacme.run('bootstrap', '--json');
+  expect(first.status).toBe(1);
+  const { canary, until } = expectHalted(placesOf(first), 'ERR_HAPROXY_REFUSED');
+  expect(canary.failure?.message).toMatch(
+    /^lb\/\S+: commit certificate \/srv\/certs\/haproxy\.pem: Committing .*Failed! Undone: .*holds its previous content again$/,
+  );
+  expect(until.getTime()).toBeGreaterThan(Date.now());
+  await expectUntouched(made, old);
+
+  expect(canary.failure?.remedy).toMatch(/HAProxy's log.*certificates\.NAME\.key/);
+
+  const { status, stdout } = await kacme.run('status');
+  expect(status).toBe(3);
+  const rows = stdout
+    .split('\n')
+    .filter((line) => line.includes(`rollout halted until ${until.toISOString()}: `));
+  expect(rows).toHaveLength(3);
+  expect(stdout).toContain(`host ${canary.host} of lb (site): ERR_HAPROXY_REFUSED\n`);
+
+  // Asked again, kacme does not wait, and still risks one host only; the next pause is longer.
+  const second = await kacme.run('distribute', '--json');
+  expect(second.status).toBe(1);
+  const again = expectHalted(placesOf(second), 'ERR_HAPROXY_REFUSED');
+  expect(again.until.getTime()).toBeGreaterThan(until.getTime() + 60_000);
+  await expectUntouched(made, old);
+
+  await write(2);
+  for (const { haproxy } of fleet.hosts) {
+    await haproxy.stop();
+    await haproxy.start();
+  }
+  expect(await kacme.run('distribute')).toMatchObject({ status: 0 });
+  const now = new Set(await served());
+  expect(now.size).toBe(1);
+  expect(now).not.toContain(old.fingerprint256);
+});
+
+test('an old HAProxy that still listens: the old bundle is back, the rollout halts over a restart, and recovers', async () => {
+  const old = selfSigned('site.test');
+  const made = await lab({
+    bundlePem: old.bundlePem,
+    // Each handshake meets either process: so many meet both.
+    overlay: { pools: { lb: { verify: { handshakes: 40 } } } },
+  });
+  const { kacme, fleet, served } = made;
+  const intruders = await Promise.all(
+    fleet.hosts.map(({ address, haproxy }) =>
+      startHaproxy({ address, tlsPort: haproxy.tlsPort, bundlePem: selfSigned('site.test').bundlePem }),
+    ),
+  );
+  onTestFinished(async () => void (await Promise.all(intruders.map((intruder) => intruder.close()))));
+
+  const first = await kacme.run('bootstrap', '--json');
+  expect(first.status).toBe(1);
+  const { canary } = expectHalted(placesOf(first), 'ERR_HOST_UNVERIFIED');
+  expect(canary.failure?.message).toMatch(
+    /: verify: \d+ of 40 handshakes with \S+ presented SHA-256 .*an old worker may still be listening\. Undone: HAProxy has the previous bundle in memory again; .*previous content again$/,
+  );
+  expect(canary.failure?.remedy).toContain('ss -ltnp');
+  await expectUntouched(made, old);
+
+  await made.pebble.stop();
+  const service = await kacme.serve();
+  await service.logged('place state changed', { state: 'out of sync' });
+  const { hosts } = await kacme.status();
+  for (const { places } of hosts)
+    expect(places[0]?.reason).toMatch(/^rollout halted until \S+Z: .*handshakes/);
+  expect((await kacme.run('status')).status).toBe(3);
+  await expectUntouched(made, old);
+
+  await Promise.all(intruders.map((intruder) => intruder.stop()));
+  const recovered = await kacme.run('distribute', '--json');
+  expect(recovered.status).toBe(0);
+  expect(placesOf(recovered).map(({ action }) => action)).toEqual(['swapped', 'swapped', 'swapped']);
+  const now = new Set(await served());
+  expect(now.size).toBe(1);
+  expect(now).not.toContain(old.fingerprint256);
+});
