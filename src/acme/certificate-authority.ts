@@ -16,6 +16,7 @@ import { openDispatcher } from './dispatcher.ts';
 import { requireLocation } from './document.ts';
 import { orderPayload, parseOrder } from './order.ts';
 import { poll } from './poll.ts';
+import { AcmeProblemError } from './problem.ts';
 import { AcmeSession } from './session.ts';
 import { certificateRequest, loadSigner } from './signing-core.ts';
 import { AcmeTransport } from './transport.ts';
@@ -107,9 +108,15 @@ class AcmeCertificateAuthority implements CertificateAuthority {
     return parseOrder(requireLocation(response), response);
   }
 
-  async order(url: string, { signal }: { signal: AbortSignal }): Promise<Order> {
-    const response = await this.#account.post({ resource: 'order', url, payload: undefined }, { signal });
-    return parseOrder(url, response);
+  async order(url: string, { signal }: { signal: AbortSignal }): Promise<Order | undefined> {
+    try {
+      const response = await this.#account.post({ resource: 'order', url, payload: undefined }, { signal });
+      return parseOrder(url, response);
+    } catch (error) {
+      // The account is looked up on the way: only the order itself may be what is not found.
+      if (error instanceof AcmeProblemError && error.status === 404 && error.url === url) return undefined;
+      throw error;
+    }
   }
 
   async authorization(url: string, { signal }: { signal: AbortSignal }): Promise<Authorization> {

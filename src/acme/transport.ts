@@ -151,8 +151,9 @@ function accept(response: AcmeResponse, now: Date): AcmeResponse {
   const context = { request: describeRequest(request), url: request.url, status, notBefore };
   const problem = readProblem(parseJson(body));
   if (problem !== undefined) throw problemError(problem, context, now);
-  // A load balancer speaks for the CA: its status is all there is to go by.
-  if (status === 429 || status >= 500) {
+  // A load balancer speaks for the CA, or the CA for once in no words: the status is all there is to go by.
+  const gone = status === 404 && request.resource === 'order';
+  if (status === 429 || status >= 500 || gone) {
     const detail = `no problem document, but ${quote(body)}`;
     throw problemError({ type: `http${status}`, detail, instance: undefined, subproblems: [] }, context, now);
   }

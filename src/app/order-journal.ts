@@ -59,12 +59,9 @@ export class OrderJournal {
       await this.abandon(stored, 'the configured identifiers have changed', options);
       return gone;
     }
-    let order: Order;
-    try {
-      order = await authority.order(url, options);
-    } catch (error) {
-      if (!(error instanceof KacmeError) || error.code !== 'ERR_ACME_PROBLEM') throw error;
-      await this.abandon(stored, `the CA no longer knows it: ${error.message}`, options);
+    const order = await authority.order(url, options);
+    if (order === undefined) {
+      await this.abandon(stored, 'the CA no longer knows it', options);
       return gone;
     }
     if (order.status === 'invalid') {

@@ -34,7 +34,8 @@ export interface CertificateAuthority {
   ensureAccount(options: EffectOptions): Promise<string>;
   /** Section 7.4. Never repeated by the transport. */
   newOrder(identifiers: readonly string[], options: EffectOptions): Promise<Order>;
-  order(url: string, options: { signal: AbortSignal }): Promise<Order>;
+  /** Undefined when the CA no longer knows it (HTTP 404); any other failure may pass and is thrown. */
+  order(url: string, options: { signal: AbortSignal }): Promise<Order | undefined>;
   authorization(url: string, options: { signal: AbortSignal }): Promise<Authorization>;
   /** Section 7.5.1: tells the CA that the challenge can be fetched. */
   respond(challengeUrl: string, options: EffectOptions): Promise<void>;

@@ -303,9 +303,43 @@ test('a CA that asks for time after finalize is not asked before', async ({ sign
   const request = { keyPem: await createPki().generateKey('ecdsa-p256'), identifiers: ['one.test'] };
 
   const ready = await authority.order(url, options);
+  if (ready === undefined) throw new Error('the CA knows the order');
   const finalized = await authority.finalize(ready, request, options);
 
   expect(finalized.status).toBe('processing');
   expect(await authority.awaitOrder(url, options)).toMatchObject({ status: 'valid' });
   expect(clock.slept).toEqual([7_000]);
+});
+
+describe('an order that is asked for again', () => {
+  const orderAnswering = async (fault: Fault) => {
+    const accountExists: Fault = (_, response) => response.writeHead(200, { location: '/acct/1' }).end('{}');
+    const directory = await faultyCa(accountExists, { '/order/1': fault });
+    return { ...(await connected(directory)), url: new URL('/order/1', directory).href };
+  };
+
+  test.for<{ when: string; fault: Fault }>([
+    { when: 'with a problem document', fault: problem(404, 'malformed') },
+    { when: 'with nothing', fault: (_, response) => response.writeHead(404).end() },
+  ])('is undefined when the CA does not find it and says so $when', async ({ fault }, { signal }) => {
+    const { authority, url } = await orderAnswering(fault);
+    expect(await authority.order(url, { signal })).toBeUndefined();
+  });
+
+  test.for([
+    { status: 400, type: 'malformed', code: 'ERR_ACME_PROBLEM' },
+    { status: 403, type: 'unauthorized', code: 'ERR_ACME_PROBLEM' },
+    { status: 429, type: 'rateLimited', code: 'ERR_ACME_RATE_LIMITED' },
+    { status: 500, type: 'serverInternal', code: 'ERR_ACME_PROBLEM' },
+  ])('is not given up for HTTP $status ($type)', async ({ status, type, code }, { signal }) => {
+    const { authority, url } = await orderAnswering(problem(status, type));
+    await expect(authority.order(url, { signal })).rejects.toMatchObject({ code, status });
+  });
+
+  test('is not given up when it is the account that the CA does not find', async ({ signal }) => {
+    const directory = await faultyCa(problem(404, 'accountDoesNotExist'));
+    const { authority } = await connected(directory);
+    const asked = authority.order(new URL('/order/1', directory).href, { signal });
+    await expect(asked).rejects.toMatchObject({ code: 'ERR_ACME_PROBLEM', type: 'accountDoesNotExist' });
+  });
 });
