@@ -11,6 +11,7 @@ import { expectedFailure } from './expected-failure.ts';
 import { Fleet, type Target } from './fleet.ts';
 import { CertificateIssuer } from './issue.ts';
 import { Lane } from './lane.ts';
+import { assertHostNamed, certificatesNamed } from './names.ts';
 import { type BackoffRecord, backoffRecord, loadRecord, orderRecord } from './records.ts';
 import { SingleFlight } from './single-flight.ts';
 import { waitForAll } from './wait-for-all.ts';
@@ -126,7 +127,7 @@ export class LocalService implements KacmeService {
     { names, force, dryRun }: { names: readonly string[]; force: boolean; dryRun: boolean },
     { signal, onProgress }: CommandOptions,
   ): Promise<Summary> {
-    const specs = this.#specs(names);
+    const specs = certificatesNamed(this.#config, names);
     if (dryRun) {
       const plans = await Promise.all(
         specs.map(async (spec) => ({ spec, ...(await this.plan(spec, { signal })) })),
@@ -173,10 +174,8 @@ export class LocalService implements KacmeService {
     { host }: { host: string | undefined },
     { signal, onProgress }: CommandOptions,
   ): Promise<Summary> {
+    if (host !== undefined) assertHostNamed(this.#config, host);
     const targets = this.fleet.targets({ host });
-    if (host !== undefined && targets.length === 0) {
-      throw unknownName('host', host, [...new Set(this.fleet.targets().map((target) => target.host.name))]);
-    }
     return summarize([], await this.#distribute(targets, this.#effects(signal), onProgress));
   }
 
@@ -286,16 +285,6 @@ export class LocalService implements KacmeService {
     return new Map(found.flat());
   }
 
-  #specs(names: readonly string[]): readonly CertificateSpec[] {
-    const all = this.#config.certificates;
-    if (names.length === 0) return Object.values(all);
-    return names.map((name) => {
-      const spec = all[name];
-      if (spec === undefined) throw unknownName('certificate', name, Object.keys(all));
-      return spec;
-    });
-  }
-
   #effects(signal: AbortSignal): EffectOptions {
     if (this.#mandate === undefined) throw new RangeError('this command needs a mandate');
     return { signal: AbortSignal.any([signal, this.#mandate.signal]), mandate: this.#mandate };
@@ -348,11 +337,4 @@ function summarize(certificates: readonly CertificateResult[], places: readonly 
     (places.length > 0 && places.every(({ inSync }) => !inSync));
   const partly = places.some(({ inSync }) => !inSync);
   return { outcome: failed ? 'failed' : partly ? 'partly' : 'done', certificates, places };
-}
-
-function unknownName(kind: string, name: string, known: readonly string[]): KacmeError {
-  return new KacmeError('ERR_UNKNOWN_NAME', `there is no ${kind} named ${name} in the configuration`, {
-    retry: 'never',
-    remedy: `name one of: ${known.join(', ')}`,
-  });
 }

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { assertHostNamed, certificatesNamed } from '../app/names.ts';
 import { LocalService } from '../app/service.ts';
 import { KacmeError } from '../domain/errors.ts';
 import type { KacmeConfig } from '../domain/model.ts';
@@ -43,6 +44,8 @@ export class DirectService implements KacmeService {
   }
 
   async renew(request: Parameters<KacmeService['renew']>[0], options: CommandOptions): Promise<Summary> {
+    // A mistyped name must not even make a store.
+    certificatesNamed(this.#config, request.names);
     if (request.dryRun) {
       const { service } = await this.#open({ readOnly: true, mandate: undefined });
       return service.renew(request, options);
@@ -54,6 +57,7 @@ export class DirectService implements KacmeService {
   }
 
   async distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary> {
+    if (request.host !== undefined) assertHostNamed(this.#config, request.host);
     const { service } = await this.#acquire('distribute', options);
     return service.distribute(request, options);
   }

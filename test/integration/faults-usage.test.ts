@@ -99,7 +99,8 @@ describe('a configuration that is wrong in five places', () => {
 
 describe('wrong usage ends with 2 and says what would be right', () => {
   test('a command, an option, a certificate and a host that do not exist', async () => {
-    const { run } = await setUp();
+    const { run, files } = await setUp();
+    const before = await files();
     const said = await Promise.all([
       run('bootstrp'),
       run('renew', '--forse'),
@@ -108,6 +109,7 @@ describe('wrong usage ends with 2 and says what would be right', () => {
     ]);
     expect(said.map(({ status }) => status)).toEqual([2, 2, 2, 2]);
     expect(said.map(({ stdout }) => stdout)).toEqual(['', '', '', '']);
+    expect(await files()).toEqual(before);
     expect(said[0]?.stderr).toContain('Did you mean bootstrap?');
     expect(said[1]?.stderr).toContain('Did you mean --force?');
     expect(said[2]?.stderr).toMatch(/no certificate named sight .*\n {2}what to do: name one of: site\n/);

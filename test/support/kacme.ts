@@ -179,7 +179,7 @@ export interface StartedCommand {
 export const runKacme = (args: readonly string[]): Promise<Finished> => startKacme(args).finished;
 
 /** Starts the real command. */
-export function startKacme(args: readonly string[]): StartedCommand {
+function startKacme(args: readonly string[]): StartedCommand {
   const child = spawn(process.execPath, [kacmeCommand(), ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let stdout = '';
   let stderr = '';
