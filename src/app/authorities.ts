@@ -1,8 +1,11 @@
+import { reportError } from '../domain/errors.ts';
 import type { IssuerSpec } from '../domain/model.ts';
 import type { CertificateAuthority } from '../ports/certificate-authority.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
+import type { Versioned } from '../ports/state-store.ts';
 import type { AppDeps } from './deps.ts';
 import { type AccountRecord, accountRecord, loadRecord } from './records.ts';
+import { SingleFlight } from './single-flight.ts';
 
 /**
  * The issuers with kacme's account at each. An account is registered (or found again by its key, RFC 8555
@@ -11,31 +14,33 @@ import { type AccountRecord, accountRecord, loadRecord } from './records.ts';
 export class Authorities {
   readonly #issuers: Readonly<Record<string, IssuerSpec>>;
   readonly #deps: AppDeps;
-  readonly #ready = new Map<string, Promise<CertificateAuthority>>();
+  readonly #ready = new Map<string, CertificateAuthority>();
+  readonly #registering = new SingleFlight<CertificateAuthority>();
 
   constructor(issuers: Readonly<Record<string, IssuerSpec>>, deps: AppDeps) {
     this.#issuers = issuers;
     this.#deps = deps;
   }
 
-  /** Makes and stores the account key if there is none. Resolves to whether it was made now. */
-  async ensureAccountKey(issuer: string, options: EffectOptions): Promise<boolean> {
-    const { created } = await this.#account(this.#spec(issuer), options);
-    return created;
+  /** Makes and stores the account key if there is none. */
+  async ensureAccountKey(issuer: string, options: EffectOptions): Promise<void> {
+    await this.#account(this.#spec(issuer), options);
   }
 
   /** Resolves once the account is known to the CA. A failure is not remembered: the next call tries again. */
   async of(issuer: string, options: EffectOptions): Promise<CertificateAuthority> {
     const known = this.#ready.get(issuer);
     if (known !== undefined) return known;
-    const registering = this.#register(this.#spec(issuer), options);
-    this.#ready.set(issuer, registering);
-    try {
-      return await registering;
-    } catch (error) {
-      this.#ready.delete(issuer);
-      throw error;
-    }
+    const { mandate } = options;
+    return this.#registering.run(
+      issuer,
+      async ({ signal }) => {
+        const authority = await this.#register(this.#spec(issuer), { signal, mandate });
+        this.#ready.set(issuer, authority);
+        return authority;
+      },
+      options,
+    );
   }
 
   #spec(issuer: string): IssuerSpec {
@@ -45,11 +50,11 @@ export class Authorities {
   }
 
   async #register(spec: IssuerSpec, options: EffectOptions): Promise<CertificateAuthority> {
-    const { record, revision } = await this.#account(spec, options);
+    const { value: record, revision } = await this.#account(spec, options);
     const authority = await this.#deps.connectCertificateAuthority(spec, record.keyPem);
     const url = await authority.ensureAccount(options);
     if (url !== record.url) {
-      const key = accountRecord.key(spec.name);
+      const key = accountRecord.key(spec.name, spec.directory);
       await this.#deps.store.transact(
         {
           conditions: [{ key, revision }],
@@ -63,35 +68,30 @@ export class Authorities {
     return authority;
   }
 
-  async #account(
-    spec: IssuerSpec,
-    options: EffectOptions,
-  ): Promise<{ record: AccountRecord; revision: number; created: boolean }> {
+  async #account(spec: IssuerSpec, options: EffectOptions): Promise<Versioned<AccountRecord>> {
     const { store, pki, clock, log } = this.#deps;
-    const held = await loadRecord(store, accountRecord, spec.name, options);
-    if (held !== undefined && held.value.directory === spec.directory) {
-      return { record: held.value, revision: held.revision, created: false };
-    }
-    // Another directory is another CA: its account is another one, and gets a key of its own.
-    const record: AccountRecord = {
+    const id: [string, string] = [spec.name, spec.directory];
+    const held = await loadRecord(store, accountRecord, id, options);
+    if (held !== undefined) return held;
+    const value: AccountRecord = {
       keyPem: await pki.generateKey('ecdsa-p256'),
       url: undefined,
       directory: spec.directory,
       createdAt: clock.now().toISOString(),
     };
-    const key = accountRecord.key(spec.name);
-    const revision = await store.transact(
-      {
-        conditions: [{ key, revision: held?.revision ?? 0 }],
-        puts: [{ key, value: accountRecord.serialize(record) }],
-        deletes: [],
-      },
-      options,
-    );
-    log.info(
-      { issuer: spec.name, reason: held === undefined ? 'none held' : 'the directory changed' },
-      'account key created',
-    );
-    return { record, revision, created: true };
+    const key = accountRecord.key(...id);
+    try {
+      const puts = [{ key, value: accountRecord.serialize(value) }];
+      const revision = await store.transact(
+        { conditions: [{ key, revision: 0 }], puts, deletes: [] },
+        options,
+      );
+      log.info({ issuer: spec.name, directory: spec.directory }, 'account key created');
+      return { value, revision };
+    } catch (error) {
+      if (reportError(error).code !== 'ERR_STORE_CONFLICT') throw error;
+      // Another certificate of the same issuer was faster.
+      return this.#account(spec, options);
+    }
   }
 }

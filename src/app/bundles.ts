@@ -12,6 +12,7 @@ import {
   bundleRecord,
   type CertificateRecord,
   certificateRecord,
+  listRecords,
   loadRecord,
 } from './records.ts';
 
@@ -28,6 +29,8 @@ export interface AlongWith {
   readonly deletes?: readonly string[];
 }
 
+type Made = Pick<BundleRecord, 'chainPem' | 'keyPem' | 'origin' | 'issuer'> & { readonly reason: string };
+
 /** How long a bootstrap certificate lasts: long enough for a CA that cannot be reached for a season. */
 const SELF_SIGNED_MS = 90 * 86_400_000;
 
@@ -37,6 +40,7 @@ type BundlesDeps = Pick<AppDeps, 'store' | 'clock' | 'random' | 'pki' | 'log'>;
 export class Bundles {
   readonly #deps: BundlesDeps;
   readonly #keep: number;
+  #known: Set<string> | undefined;
   readonly #desired = new Map<string, { readonly revision: number; readonly desired: Desired }>();
 
   /** `keep`: superseded bundles whose keys are kept, per certificate. */
@@ -52,11 +56,9 @@ export class Bundles {
     return loadRecord(this.#deps.store, certificateRecord, certificate, options);
   }
 
-  /** The active bundle; undefined when the certificate has none yet. */
+  /** The active bundle; undefined when the certificate has none yet, or it was taken out of the store. */
   async active(certificate: string, options: { signal: AbortSignal }): Promise<BundleRecord | undefined> {
-    const record = await this.record(certificate, options);
-    if (record?.value.active === undefined) return undefined;
-    return this.#bundle(certificate, record.value.active, options);
+    return this.#activeOf(await this.record(certificate, options), certificate, options);
   }
 
   async held(certificate: string, options: { signal: AbortSignal }): Promise<HeldBundle | undefined> {
@@ -69,11 +71,10 @@ export class Bundles {
   /** Undefined when the certificate has no bundle yet. */
   async desired(spec: CertificateSpec, options: { signal: AbortSignal }): Promise<Desired | undefined> {
     const record = await this.record(spec.name, options);
-    if (record?.value.active === undefined) return undefined;
     const cached = this.#desired.get(spec.name);
-    if (cached?.revision === record.revision) return cached.desired;
-
-    const bundle = await this.#bundle(spec.name, record.value.active, options);
+    if (record !== undefined && cached?.revision === record.revision) return cached.desired;
+    const bundle = await this.#activeOf(record, spec.name, options);
+    if (record === undefined || bundle === undefined) return undefined;
     const pem = renderBundlePem(bundle.chainPem, bundle.keyPem);
     const desired: Desired = {
       certificate: spec.name,
@@ -84,7 +85,7 @@ export class Bundles {
         pemSha256: createHash('sha256').update(pem).digest('hex'),
         pemBytes: Buffer.byteLength(pem),
         identifiers: spec.identifiers,
-        history: new Set(record.value.history.flatMap((entry) => [entry.fingerprint256, entry.fingerprint1])),
+        history: await this.#fingerprints(record.value, options),
       },
     };
     this.#desired.set(spec.name, { revision: record.revision, desired });
@@ -98,29 +99,43 @@ export class Bundles {
   ): Promise<{ created: boolean; reason: string }> {
     const { clock, pki } = this.#deps;
     const now = clock.now();
-    const active = await this.active(spec.name, options);
+    const basis = await this.record(spec.name, options);
+    const active = await this.#activeOf(basis, spec.name, options);
     const reason = selfSignedNeed(spec, active, now);
     if (reason === undefined)
       return { created: false, reason: `holds a ${active?.origin} bundle until ${active?.notAfter}` };
     const keyPem = await pki.generateKey('rsa-2048');
     const notAfter = new Date(now.getTime() + SELF_SIGNED_MS);
     const chainPem = await pki.selfSign({ keyPem, identifiers: spec.identifiers, notBefore: now, notAfter });
-    await this.activate(
-      spec,
-      { chainPem, keyPem, origin: 'self-signed', issuer: undefined, reason },
-      {},
-      options,
-    );
-    return { created: true, reason };
+    try {
+      const made = { chainPem, keyPem, origin: 'self-signed', issuer: undefined, reason } as const;
+      await this.#activateOn(basis, spec, made, {}, options);
+      return { created: true, reason };
+    } catch (error) {
+      if (reportError(error).code !== 'ERR_STORE_CONFLICT') throw error;
+      // Another bundle came while the key was made: it may be a better one.
+      return this.ensureSelfSigned(spec, options);
+    }
   }
 
   /** Makes `chainPem` the next generation of its certificate, in one transaction with what goes `alongWith` it. */
   async activate(
     spec: CertificateSpec,
-    made: Pick<BundleRecord, 'chainPem' | 'keyPem' | 'origin' | 'issuer'> & { readonly reason: string },
+    made: Made,
     alongWith: AlongWith,
     options: EffectOptions,
-  ): Promise<{ generation: number; bundle: BundleRecord }> {
+  ): Promise<void> {
+    await this.#activateOn(await this.record(spec.name, options), spec, made, alongWith, options);
+  }
+
+  /** Throws `ERR_STORE_CONFLICT` if the certificate's record is not `held` any more. */
+  async #activateOn(
+    held: Versioned<CertificateRecord> | undefined,
+    spec: CertificateSpec,
+    made: Made,
+    alongWith: AlongWith,
+    options: EffectOptions,
+  ): Promise<void> {
     const { store, clock, random, log } = this.#deps;
     const { reason, ...material } = made;
     const facts = leafFacts(made.chainPem);
@@ -132,10 +147,9 @@ export class Bundles {
       identifiers: [...facts.identifiers],
       notBefore: facts.notBefore.toISOString(),
       notAfter: facts.notAfter.toISOString(),
-      renewAt: drawRenewAt(facts.notBefore, facts.notAfter, random.uniform()).toISOString(),
+      renewAt: drawRenewAt(facts.notBefore, facts.notAfter, now, random.uniform()).toISOString(),
       issuedAt: now.toISOString(),
     };
-    const held = await this.record(spec.name, options);
     const record = nextGeneration(held?.value, bundle, facts, now);
     const key = certificateRecord.key(spec.name);
     await store.transact(
@@ -164,14 +178,38 @@ export class Bundles {
       },
       'bundle activated',
     );
-    return { generation: record.generation, bundle };
+    this.#known?.add(facts.fingerprint256).add(facts.fingerprint1);
   }
 
-  async #bundle(certificate: string, id: string, options: { signal: AbortSignal }): Promise<BundleRecord> {
-    const bundle = await loadRecord(this.#deps.store, bundleRecord, [certificate, id], options);
-    if (bundle === undefined)
-      throw new RangeError(`bundle ${id} of ${certificate} is named as active but not in the store`);
-    return bundle.value;
+  async #activeOf(
+    record: Versioned<CertificateRecord> | undefined,
+    certificate: string,
+    options: { signal: AbortSignal },
+  ): Promise<BundleRecord | undefined> {
+    if (record?.value.active === undefined) return undefined;
+    const id: [string, string] = [certificate, record.value.active];
+    return (await loadRecord(this.#deps.store, bundleRecord, id, options))?.value;
+  }
+
+  /**
+   * By which kacme knows its own, whatever certificate they were issued for: names change, and deployments are
+   * pointed elsewhere. Read once: whoever acts is the only writer.
+   */
+  async #fingerprints(
+    own: CertificateRecord,
+    options: { signal: AbortSignal },
+  ): Promise<ReadonlySet<string>> {
+    if (this.#known !== undefined) return this.#known;
+    try {
+      const records = await listRecords(this.#deps.store, certificateRecord, [], options);
+      this.#known = new Set(records.flatMap(({ value }) => fingerprintsOf(value)));
+      return this.#known;
+    } catch (error) {
+      if (reportError(error).code !== 'ERR_STORE_CORRUPT') throw error;
+      // Knowing less of its own only makes kacme leave more alone.
+      this.#deps.log.warn({ err: error }, 'history of other certificates cannot be read');
+      return new Set(fingerprintsOf(own));
+    }
   }
 
   /** Keys of bundles beyond the kept number are destroyed; their fingerprints stay in the history. */
@@ -200,6 +238,10 @@ export class Bundles {
       return false;
     }
   }
+}
+
+function fingerprintsOf({ history }: CertificateRecord): readonly string[] {
+  return history.flatMap(({ fingerprint256, fingerprint1 }) => [fingerprint256, fingerprint1]);
 }
 
 function leafFacts(chainPem: string): CertificateFacts {

@@ -3,6 +3,7 @@ import { backoffUntil } from '../domain/renewal.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { AppDeps } from './deps.ts';
 import { loadRecord, type RolloutRecord, rolloutRecord } from './records.ts';
+import { unlessAborted } from './single-flight.ts';
 
 /** Says how the canary fared; exactly one of these is called. */
 export interface Canary {
@@ -64,7 +65,7 @@ export class CanaryGate {
       if (rollout.record.provenOn !== undefined) return { kind: 'follow' };
       if (rollout.leading === undefined)
         return { kind: 'lead', canary: this.#lead(rollout, id, host, options) };
-      await untilSettled(rollout.leading, options.signal);
+      await unlessAborted(rollout.leading, options.signal);
     }
   }
 
@@ -114,6 +115,10 @@ export class CanaryGate {
     const finish = async (record: RolloutRecord) => {
       try {
         await this.#save(rollout, id, record, options);
+      } catch (error) {
+        // Somebody else wrote it: read it again.
+        this.#rollouts.delete(`${id.pool}/${id.certificate}`);
+        throw error;
       } finally {
         rollout.leading = undefined;
         report();
@@ -182,19 +187,5 @@ export class CanaryGate {
       { signal: AbortSignal.timeout(5_000), mandate },
     );
     rollout.record = record;
-  }
-}
-
-async function untilSettled(promise: Promise<void>, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  let stop: () => void = () => {};
-  const aborted = new Promise<never>((_, reject) => {
-    stop = () => reject(signal.reason);
-    signal.addEventListener('abort', stop, { once: true });
-  });
-  try {
-    await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener('abort', stop);
   }
 }

@@ -8,7 +8,7 @@ import type { HostStatus, PlaceResult, PlaceState, PlaceStatus } from '../domain
 import type { Verification } from '../ports/haproxy-host.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Bundles, Desired } from './bundles.ts';
-import { type Canary, CanaryGate, type Halted, type RolloutName } from './canary.ts';
+import type { Canary, CanaryGate, Halted, RolloutName } from './canary.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
 import { Lane } from './lane.ts';
@@ -29,6 +29,8 @@ interface Place {
   readonly failure: KacmeError | undefined;
 }
 
+type PlaceChange = Extract<PlaceDecision, { action: 'change' }>;
+
 /** Waiting longer than this for the canary makes a host look again before it acts. */
 const STALE_OBSERVATION_MS = 5_000;
 
@@ -43,11 +45,11 @@ export class Fleet {
   readonly #hostLanes = new Map<string, Lane>();
   readonly #changeLanes = new Map<string, Lane>();
 
-  constructor(config: KacmeConfig, bundles: Bundles, deps: AppDeps) {
+  constructor(config: KacmeConfig, bundles: Bundles, canaries: CanaryGate, deps: AppDeps) {
     this.#config = config;
     this.#bundles = bundles;
+    this.#canaries = canaries;
     this.#deps = deps;
-    this.#canaries = new CanaryGate(deps);
   }
 
   /** Every host that has a deployment, narrowed by its configured name or to those that serve some certificate. */
@@ -102,7 +104,7 @@ export class Fleet {
   async #foresee(
     { pool, host }: Target,
     place: Place,
-    { reason }: Extract<PlaceDecision, { action: 'change' }>,
+    { reason }: PlaceChange,
     options: { signal: AbortSignal },
   ): Promise<PlaceStatus> {
     const { certificate } = place.deployment;
@@ -233,19 +235,18 @@ export class Fleet {
     if (decision.action === 'leave') return statusOf(place, decision.state, decision.reason);
     if (decision.action === 'change') return statusOf(place, 'out of sync', decision.reason);
     if (!decision.memory) return this.#judgeFileOnly(target, place, desired, decision.reason, options);
-    const haproxy = this.#deps.hosts.host(target.pool, target.host);
-    const verification = await haproxy.verify(
-      servernameOf(desired),
-      desired.place.facts.fingerprint256,
-      options,
-    );
-    return statusAfter(place, verification, decision.reason);
+    return statusAfter(place, await this.#verify(target, desired, options), decision.reason);
+  }
+
+  #verify({ pool, host }: Target, desired: Desired, options: { signal: AbortSignal }): Promise<Verification> {
+    const { fingerprint256 } = desired.place.facts;
+    return this.#deps.hosts.host(pool, host).verify(servernameOf(desired), fingerprint256, options);
   }
 
   async #change(
     target: Target,
     place: Place,
-    decision: Extract<PlaceDecision, { action: 'change' }>,
+    decision: PlaceChange,
     options: EffectOptions,
   ): Promise<{ status: PlaceStatus; action: PlaceResult['action']; inSync: boolean }> {
     const { desired, deployment } = place;
@@ -273,24 +274,26 @@ export class Fleet {
       ? await this.#canaries.turn(rollout, host.name, options)
       : await this.#canaries.withoutLeading(rollout, options);
     if (turn.kind === 'superseded') return left('a newer bundle is on its way');
-    if (turn.kind === 'halted')
+    // A host that HAProxy could not start on gets its file even so: nothing there is worse than a bundle in doubt.
+    if (turn.kind === 'halted' && (decision.swap || !decision.lacksFile))
       return { status: haltedStatus(place, turn, host), action: 'left', inSync: false };
-    if (turn.kind === 'follow' && this.#deps.clock.monotonicMs() - askedMs > STALE_OBSERVATION_MS) {
-      const again = (await this.#look(target, options))?.places.find(
-        (other) => other.deployment === deployment,
-      );
-      if (again?.decision?.action !== 'change') return left('changed while it waited for the canary');
-    }
 
     const canary = turn.kind === 'lead' ? turn.canary : undefined;
     try {
+      const waitedMs = this.#deps.clock.monotonicMs() - askedMs;
+      const present =
+        waitedMs > STALE_OBSERVATION_MS ? await this.#lookAgain(target, place, options) : decision;
+      if (present === undefined) {
+        canary?.passOn();
+        return left('changed while it waited for the canary');
+      }
       const verification = await this.#changeLane(pool).run(
-        () => this.#deps.hosts.host(pool, host).apply(changeFor(place, desired, decision), options),
+        () => this.#deps.hosts.host(pool, host).apply(changeFor(place, desired, present), options),
         { signal: options.signal },
       );
       await canary?.proven();
-      const status = await this.#judgeChanged(target, place, decision, verification, options);
-      return { status, action: decision.swap ? 'swapped' : 'installed', inSync: isInSync(status.state) };
+      const status = await this.#judgeChanged(target, place, present, verification, options);
+      return { status, action: present.swap ? 'swapped' : 'installed', inSync: isInSync(status.state) };
     } catch (error) {
       await this.#concludeFailedCanary(canary, error, options);
       options.signal.throwIfAborted();
@@ -299,33 +302,49 @@ export class Fleet {
     }
   }
 
+  /** The change that is still needed; undefined when there is none any more. */
+  async #lookAgain(
+    target: Target,
+    { deployment }: Place,
+    options: EffectOptions,
+  ): Promise<PlaceChange | undefined> {
+    const looked = await this.#look(target, options);
+    const decision = looked?.places.find((other) => other.deployment === deployment)?.decision;
+    return decision?.action === 'change' ? decision : undefined;
+  }
+
   async #judgeChanged(
     target: Target,
     place: Place,
-    { memory, swap, remains }: Extract<PlaceDecision, { action: 'change' }>,
+    { memory, swap, remains }: PlaceChange,
     verification: Verification,
     options: { signal: AbortSignal },
   ): Promise<PlaceStatus> {
     const { desired } = place;
     if (remains !== undefined) return statusOf(place, 'out of sync', remains);
-    if (memory) return statusAfter(place, verification, swap ? 'swapped' : 'file restored');
-    const installed = 'installed; HAProxy loads it when it starts';
-    if (desired === undefined) return statusOf(place, 'file only', installed);
-    return this.#judgeFileOnly(target, place, desired, installed, options);
+    if (swap) return statusAfter(place, verification, 'swapped');
+    if (desired === undefined) return statusOf(place, 'file only', 'installed');
+    if (!memory)
+      return this.#judgeFileOnly(
+        target,
+        place,
+        desired,
+        'installed; HAProxy loads it when it starts',
+        options,
+      );
+    return statusAfter(place, await this.#verify(target, desired, options), 'file restored');
   }
 
   /** A socket that takes no connection means a stopped HAProxy, unless the host answers handshakes all the same. */
   async #judgeFileOnly(
-    { pool, host }: Target,
+    target: Target,
     place: Place,
     desired: Desired,
     reason: string,
     options: { signal: AbortSignal },
   ): Promise<PlaceStatus> {
-    const { fingerprint256 } = desired.place.facts;
-    const verification = await this.#deps.hosts
-      .host(pool, host)
-      .verify(servernameOf(desired), fingerprint256, options);
+    const { pool, host } = target;
+    const verification = await this.#verify(target, desired, options);
     if (verification.state === 'unverified') return statusOf(place, 'file only', reason);
     if (verification.state === 'failed' && !verification.answered)
       return statusOf(place, 'file only', reason);
@@ -449,14 +468,15 @@ function servernameOf({ place }: Desired): string {
   return place.identifiers[0] ?? '';
 }
 
-function changeFor(place: Place, desired: Desired, decision: Extract<PlaceDecision, { action: 'change' }>) {
+function changeFor(place: Place, desired: Desired, decision: PlaceChange) {
   return {
     deployment: place.deployment,
     pem: desired.pem,
     fingerprint256: desired.place.facts.fingerprint256,
     writeFile: decision.writeFile,
     swap: decision.swap,
-    verifyServername: decision.memory ? servernameOf(desired) : undefined,
+    // Only a swap is undone when handshakes fail: a file that was missing is worth having whatever they say.
+    verifyServername: decision.swap ? servernameOf(desired) : undefined,
   };
 }
 

@@ -3,14 +3,19 @@ import type { Logger } from 'pino';
 import { KacmeError, reportError } from '../domain/errors.ts';
 import type { CertificateSpec } from '../domain/model.ts';
 import { backoffUntil } from '../domain/renewal.ts';
-import { certificatesIn, factsOf, readBundlePem, renderBundlePem } from '../domain/x509.ts';
+import { readBundlePem, renderBundlePem } from '../domain/x509.ts';
 import type { Authorization, CertificateAuthority, Order } from '../ports/certificate-authority.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
+import type { StateStore } from '../ports/state-store.ts';
 import type { Authorities } from './authorities.ts';
 import type { Bundles } from './bundles.ts';
 import type { AppDeps } from './deps.ts';
 import { OrderJournal, type StoredOrder } from './order-journal.ts';
-import { backoffRecord, challengeRecord, loadRecord } from './records.ts';
+import { backoffRecord, challengeRecord, listRecords, loadRecord, orderRecord } from './records.ts';
+import { waitForAll } from './wait-for-all.ts';
+
+/** For what must be written although the work is cancelled or failed. */
+const CLEANUP_WITHIN_MS = 5_000;
 
 /**
  * Obtains bundles: account, order, authorizations side by side, finalize, download (RFC 8555 section 7.4).
@@ -39,7 +44,8 @@ export class CertificateIssuer {
     } catch (error) {
       // A stop or a lost mandate says nothing about the CA: the order is taken up again.
       if (options.signal.aborted || options.mandate.signal.aborted) throw error;
-      await this.#backOff(spec, issuer, error, log, options);
+      const backoff = await this.#backOff(spec, issuer, error, log, options);
+      log.error({ err: error, ...backoff }, 'issuance failed');
       throw error;
     }
   }
@@ -87,16 +93,33 @@ export class CertificateIssuer {
       );
     }
     const chainPem = await authority.certificate(order.certificate, options);
-    requireUsable(spec, chainPem, stored.order.keyPem, this.#deps.clock.now());
+    const flaw = flawOf(spec, chainPem, stored.order.keyPem, this.#deps.clock.now());
+    if (flaw !== undefined) {
+      // The CA would give the same chain again.
+      await journal.abandon(stored, flaw, options);
+      throw new KacmeError(
+        'ERR_CERTIFICATE_UNUSABLE',
+        `the certificate that ${issuer} issued for ${spec.name} (${order.certificate}) is not usable: ${flaw}`,
+        {
+          retry: 'later',
+          remedy:
+            'the bundle in use stays and kacme orders again; if it lasts, ask the CA or name another issuer',
+        },
+      );
+    }
+    const orders = await listRecords(this.#deps.store, orderRecord, [spec.name], options);
     await this.#bundles.activate(
       spec,
       { chainPem, keyPem: stored.order.keyPem, origin: 'acme', issuer, reason },
       {
         conditions: [{ key: journal.key, revision: stored.revision }],
+        // Orders at other issuers have lost their purpose too.
         deletes: [
-          journal.key,
           backoffRecord.key(spec.name, issuer),
-          ...stored.order.challengeTokens.map((token) => challengeRecord.key(token)),
+          ...orders.flatMap(({ key, value }) => [
+            key,
+            ...value.challengeTokens.map((token) => challengeRecord.key(token)),
+          ]),
         ],
       },
       options,
@@ -119,17 +142,25 @@ export class CertificateIssuer {
     }));
     await store.transact({ conditions: [], puts, deletes: [] }, options);
     try {
-      await Promise.all(
+      await waitForAll(
         probes.map(({ identifier, token, keyAuthorization }) =>
           selfCheck(identifier, token, keyAuthorization, options),
         ),
       );
       log.debug({ identifiers: spec.identifiers }, 'challenge path checked');
     } finally {
-      if (!options.mandate.signal.aborted) {
-        const cleanup = { signal: AbortSignal.timeout(5_000), mandate: options.mandate };
-        await store.transact({ conditions: [], puts: [], deletes: keys }, cleanup);
-      }
+      await this.#removeProbes(keys, log, options);
+    }
+  }
+
+  /** What stays is swept at the next start: it must not hide why the check failed. */
+  async #removeProbes(keys: readonly string[], log: Logger, { mandate }: EffectOptions): Promise<void> {
+    if (mandate.signal.aborted) return;
+    try {
+      const options = { signal: AbortSignal.timeout(CLEANUP_WITHIN_MS), mandate };
+      await this.#deps.store.transact({ conditions: [], puts: [], deletes: keys }, options);
+    } catch (error) {
+      log.warn({ err: error }, 'probes of the challenge path cannot be removed');
     }
   }
 
@@ -140,7 +171,7 @@ export class CertificateIssuer {
     journal: OrderJournal,
     options: EffectOptions,
   ): Promise<StoredOrder> {
-    const authorizations = await Promise.all(
+    const authorizations = await waitForAll(
       order.authorizations.map((url) => authority.authorization(url, options)),
     );
     const pending = authorizations.filter(({ status }) => status === 'pending');
@@ -150,7 +181,7 @@ export class CertificateIssuer {
     }));
     // One durable write for all of them: the CA may ask the moment it is told.
     const published = await journal.publishChallenges(stored, challenges, options);
-    const judged = await Promise.all(
+    const judged = await waitForAll(
       challenges.map(async ({ authorization, http01 }) => {
         await authority.respond(http01.url, options);
         return authority.awaitAuthorization(authorization.url, options);
@@ -171,41 +202,45 @@ export class CertificateIssuer {
     });
   }
 
+  /** Resolves to nothing when it cannot be stored, which is logged. */
   async #backOff(
     spec: CertificateSpec,
     issuer: string,
     error: unknown,
     log: Logger,
     { mandate }: EffectOptions,
-  ): Promise<void> {
+  ): Promise<{ failures: number; notBefore: string } | undefined> {
     const { store, clock, random } = this.#deps;
-    const options = { signal: AbortSignal.timeout(5_000), mandate };
-    const key = backoffRecord.key(spec.name, issuer);
-    const held = await loadRecord(store, backoffRecord, [spec.name, issuer], options);
-    const failures = (held?.value.failures ?? 0) + 1;
-    const now = clock.now();
-    const notBefore = backoffUntil(failures, now, random.uniform(), notBeforeOf(error));
-    const lastFailure = reportError(error);
-    await store.transact(
-      {
-        conditions: [{ key, revision: held?.revision ?? 0 }],
-        puts: [
-          {
-            key,
-            value: backoffRecord.serialize({
-              failures,
-              lastFailure,
-              at: now.toISOString(),
-              notBefore: notBefore.toISOString(),
-            }),
-          },
-        ],
-        deletes: [],
-      },
-      options,
-    );
-    log.error({ err: error, failures, notBefore }, 'issuance failed');
+    const options = { signal: AbortSignal.timeout(CLEANUP_WITHIN_MS), mandate };
+    try {
+      const held = await loadRecord(store, backoffRecord, [spec.name, issuer], options);
+      const failures = (held?.value.failures ?? 0) + 1;
+      const now = clock.now();
+      const at = now.toISOString();
+      const notBefore = backoffUntil(failures, now, random.uniform(), notBeforeOf(error)).toISOString();
+      const key = backoffRecord.key(spec.name, issuer);
+      const value = backoffRecord.serialize({ failures, lastFailure: reportError(error), at, notBefore });
+      await store.transact(
+        { conditions: [{ key, revision: held?.revision ?? 0 }], puts: [{ key, value }], deletes: [] },
+        options,
+      );
+      return { failures, notBefore };
+    } catch (storeError) {
+      log.error({ err: storeError }, 'back-off cannot be stored');
+      return undefined;
+    }
   }
+}
+
+/** Removes challenges that belong to no order: a kill during a check of the challenge path leaves them. */
+export async function sweepChallenges(store: StateStore, options: EffectOptions): Promise<void> {
+  const orders = await listRecords(store, orderRecord, [], options);
+  const needed = new Set(
+    orders.flatMap(({ value }) => value.challengeTokens.map((token) => challengeRecord.key(token))),
+  );
+  const challenges = await store.list(`${challengeRecord.name}/`, options);
+  const deletes = challenges.map(({ key }) => key).filter((key) => !needed.has(key));
+  if (deletes.length > 0) await store.transact({ conditions: [], puts: [], deletes }, options);
 }
 
 /** The CA's own Retry-After, where an error carries one (RFC 8555 section 6.6). */
@@ -227,23 +262,12 @@ function requireHttp01(authorization: Authorization): NonNullable<Authorization[
   );
 }
 
-/** A download is believed only when it fits the key, covers every identifier and is valid now. */
-function requireUsable(spec: CertificateSpec, chainPem: string, keyPem: string, now: Date): void {
-  const unusable = (why: string) =>
-    new KacmeError(
-      'ERR_CERTIFICATE_UNUSABLE',
-      `the certificate that the CA issued for ${spec.name} is not usable: ${why}`,
-      {
-        retry: 'later',
-        remedy: 'the bundle in use stays; if it happens again, ask the CA or name another issuer',
-      },
-    );
+/** Why a download is not believed: it must fit the key, cover every identifier and be valid now. */
+function flawOf(spec: CertificateSpec, chainPem: string, keyPem: string, now: Date): string | undefined {
   const content = readBundlePem(renderBundlePem(chainPem, keyPem));
-  if (content.state === 'broken') throw unusable(content.reason);
-  const [leaf] = certificatesIn(chainPem);
-  if (leaf === undefined) throw unusable('it is empty');
-  const facts = factsOf(leaf);
-  const missing = spec.identifiers.filter((identifier) => !facts.identifiers.includes(identifier));
-  if (missing.length > 0) throw unusable(`it does not cover ${missing.join(', ')}`);
-  if (now >= facts.notAfter) throw unusable(`it expired at ${facts.notAfter.toISOString()}`);
+  if (content.state === 'broken') return content.reason;
+  const { identifiers, notAfter } = content.facts;
+  const missing = spec.identifiers.filter((identifier) => !identifiers.includes(identifier));
+  if (missing.length > 0) return `it does not cover ${missing.join(', ')}`;
+  return now < notAfter ? undefined : `it expired at ${notAfter.toISOString()}`;
 }

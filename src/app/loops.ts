@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { AppDeps } from './deps.ts';
@@ -30,29 +31,28 @@ export class Loops {
 
   /** Resolves when `signal` aborts and every loop has ended. */
   async run(options: EffectOptions): Promise<void> {
-    let prepared = false;
-    await this.#repeat('preparation', options, async () => {
-      prepared = await this.#prepare(options);
-      return 'done';
-    });
+    const prepared = await this.#prepare(options);
     await Promise.all([
       ...(prepared ? [] : [this.#prepareAgain(options)]),
       ...Object.values(this.#config.certificates).map((spec) => this.#keepRenewed(spec, options)),
       ...this.#hostWakes.map(({ target, wake }) => this.#keepInStep(target, wake, options)),
+      untilAborted(options.signal),
     ]);
   }
 
   /** Resolves to whether nothing failed. */
   async #prepare(options: EffectOptions): Promise<boolean> {
-    const results = await this.#service.prepare(options);
-    const failed = results.filter(({ action }) => action === 'failed');
-    for (const { certificate, failure } of failed) {
-      this.#deps.log.error(
-        { certificate, ...failure, againInMs: PAUSE_MS },
-        'certificate cannot be prepared',
-      );
+    const { log } = this.#deps;
+    try {
+      const results = await this.#service.prepare(options);
+      const failed = results.filter(({ action }) => action === 'failed');
+      for (const { certificate, failure } of failed)
+        log.error({ certificate, err: failure, againInMs: PAUSE_MS }, 'certificate cannot be prepared');
+      return failed.length === 0;
+    } catch (error) {
+      if (!options.signal.aborted) log.error({ err: error, againInMs: PAUSE_MS }, 'preparation failed');
+      return false;
     }
-    return failed.length === 0;
   }
 
   /** What could not be prepared keeps nothing else waiting. */
@@ -134,4 +134,8 @@ export class Loops {
       if (!signal.aborted) throw error;
     }
   }
+}
+
+async function untilAborted(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted) await once(signal, 'abort');
 }

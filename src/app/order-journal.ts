@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import { KacmeError } from '../domain/errors.ts';
 import type { CertificateSpec } from '../domain/model.ts';
+import { keyTypeOf } from '../domain/x509.ts';
 import type { Authorization, CertificateAuthority, Order } from '../ports/certificate-authority.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Transaction } from '../ports/state-store.ts';
@@ -57,6 +58,10 @@ export class OrderJournal {
     }
     if (!sameNames(identifiers, this.#spec.identifiers)) {
       await this.abandon(stored, 'the configured identifiers have changed', options);
+      return gone;
+    }
+    if (keyTypeOf(stored.order.keyPem) !== this.#spec.key) {
+      await this.abandon(stored, 'the configured key type has changed', options);
       return gone;
     }
     const order = await authority.order(url, options);

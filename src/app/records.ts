@@ -5,6 +5,8 @@ import { defineRecord } from './record-kind.ts';
 
 export { listRecords, loadRecord } from './record-kind.ts';
 
+const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
+
 /** ISO 8601 in UTC, as `Date.toISOString` writes it. */
 const Instant = z.iso.datetime();
 const Generation = z.int().positive();
@@ -29,11 +31,12 @@ const Account = z.object({
   createdAt: Instant,
 });
 export type AccountRecord = z.output<typeof Account>;
-/** `account/<issuer>` */
-export const accountRecord = defineRecord<[issuer: string], AccountRecord>({
+/** `account/<issuer>/<hash of the directory>`: an issuer that moves to another CA and back finds its account again. */
+export const accountRecord = defineRecord<[issuer: string, directory: string], AccountRecord>({
   name: 'account',
   data: Account,
   migrations: [],
+  segments: (issuer, directory) => [issuer, sha256(directory).slice(0, 16)],
 });
 
 /** A bundle that hosts may still hold. Entries outlive the keys: by them kacme tells its own from foreign ones. */
@@ -123,7 +126,7 @@ export const challengeRecord = defineRecord<[token: string], ChallengeRecord>({
   name: 'challenge',
   data: Challenge,
   migrations: [],
-  segments: (token) => [createHash('sha256').update(token).digest('hex')],
+  segments: (token) => [sha256(token)],
 });
 
 /** Failures in a row of a certificate at an issuer; nothing is tried there before `notBefore`. */

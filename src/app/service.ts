@@ -6,6 +6,7 @@ import type { EffectOptions, Mandate } from '../ports/leadership.ts';
 import type { CommandOptions, KacmeService } from '../ports/service.ts';
 import { Authorities } from './authorities.ts';
 import { Bundles } from './bundles.ts';
+import { CanaryGate } from './canary.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
 import { Fleet, type Target } from './fleet.ts';
@@ -19,10 +20,25 @@ import { waitForAll } from './wait-for-all.ts';
 /** Bounds what one kacme asks of a CA at a time. */
 const ORDERS_IN_FLIGHT = 8;
 
+/**
+ * Shared by the services of one process, since after a reload commands of the former configuration may go on:
+ * they must not prepare, issue or lead a rollout of the same certificate at the same time.
+ */
+export interface Coordination {
+  readonly preparing: SingleFlight<CertificateResult>;
+  readonly issuing: SingleFlight<void>;
+  readonly canaries: CanaryGate;
+}
+
+export const newCoordination = (deps: AppDeps): Coordination => ({
+  preparing: new SingleFlight(),
+  issuing: new SingleFlight(),
+  canaries: new CanaryGate(deps),
+});
+
 export interface LocalServiceOptions {
   readonly mandate: Mandate | undefined;
-  /** Shared by the services of one process: two configurations never issue one certificate at the same time. */
-  readonly issuing?: SingleFlight<void>;
+  readonly coordination?: Coordination;
   readonly onActivated?: (certificate: string) => void;
 }
 
@@ -43,7 +59,7 @@ export class LocalService implements KacmeService {
   readonly #bundles: Bundles;
   readonly #authorities: Authorities;
   readonly #issuer: CertificateIssuer;
-  readonly #issuing: SingleFlight<void>;
+  readonly #coordination: Coordination;
   readonly #orders = new Lane(ORDERS_IN_FLIGHT);
   readonly #onActivated: (certificate: string) => void;
 
@@ -51,12 +67,12 @@ export class LocalService implements KacmeService {
     this.#config = config;
     this.#deps = deps;
     this.#mandate = options.mandate;
-    this.#issuing = options.issuing ?? new SingleFlight();
+    this.#coordination = options.coordination ?? newCoordination(deps);
     this.#onActivated = options.onActivated ?? (() => {});
     this.#bundles = new Bundles(config.keepBundles, deps);
     this.#authorities = new Authorities(config.issuers, deps);
     this.#issuer = new CertificateIssuer(this.#authorities, this.#bundles, deps);
-    this.fleet = new Fleet(config, this.#bundles, deps);
+    this.fleet = new Fleet(config, this.#bundles, this.#coordination.canaries, deps);
   }
 
   async status({ signal }: { signal: AbortSignal }): Promise<Status> {
@@ -92,31 +108,21 @@ export class LocalService implements KacmeService {
    * as a damaged record, is in the results and keeps nothing else from being prepared.
    */
   async prepare(options: EffectOptions): Promise<readonly CertificateResult[]> {
-    const specs = Object.values(this.#config.certificates);
-    const issuers = [...new Set(specs.flatMap((spec) => spec.issuers))];
-    const failures = new Map<string, KacmeError>();
-    await waitForAll(
-      issuers.map(async (issuer) => {
-        try {
-          await this.#authorities.ensureAccountKey(issuer, options);
-        } catch (error) {
-          failures.set(issuer, expectedFailure(error, options));
-        }
-      }),
-    );
-    return waitForAll(
-      specs.map(async (spec) => {
-        const result = await this.#prepareBundle(spec, options);
-        const failure = spec.issuers.map((issuer) => failures.get(issuer)).find((one) => one !== undefined);
-        return result.action === 'failed' || failure === undefined ? result : failedResult(spec, failure);
-      }),
-    );
+    const { mandate } = options;
+    const prepareOne = (spec: CertificateSpec) =>
+      this.#coordination.preparing.run(
+        spec.name,
+        ({ signal }) => this.#prepareOne(spec, { signal, mandate }),
+        options,
+      );
+    return waitForAll(Object.values(this.#config.certificates).map(prepareOne));
   }
 
-  async #prepareBundle(spec: CertificateSpec, options: EffectOptions): Promise<CertificateResult> {
+  async #prepareOne(spec: CertificateSpec, options: EffectOptions): Promise<CertificateResult> {
     try {
       const { created, reason } = await this.#bundles.ensureSelfSigned(spec, options);
       if (created) this.#onActivated(spec.name);
+      await waitForAll(spec.issuers.map((issuer) => this.#authorities.ensureAccountKey(issuer, options)));
       return { certificate: spec.name, action: created ? 'created' : 'kept', reason, failure: undefined };
     } catch (error) {
       return failedResult(spec, expectedFailure(error, options));
@@ -208,9 +214,16 @@ export class LocalService implements KacmeService {
 
   /** Who asks while the same certificate is being issued gets that issuance's result. */
   async issue(spec: CertificateSpec, issuer: string, reason: string, options: EffectOptions): Promise<void> {
-    const { signal } = options;
-    await this.#issuing.run(spec.name, () =>
-      this.#orders.run(() => this.#issuer.issue(spec, issuer, reason, options), { signal }),
+    const { mandate } = options;
+    await this.#coordination.issuing.run(
+      spec.name,
+      async (own) => {
+        const signal = AbortSignal.any([own.signal, mandate.signal]);
+        await this.#orders.run(() => this.#issuer.issue(spec, issuer, reason, { signal, mandate }), {
+          signal,
+        });
+      },
+      options,
     );
     this.#onActivated(spec.name);
   }
@@ -248,7 +261,9 @@ export class LocalService implements KacmeService {
     const record = await this.#bundles.record(spec.name, options);
     const bundle = await this.#bundles.active(spec.name, options);
     const { decision } = await this.plan(spec, options);
-    const failures = [...(await this.#backoffs(spec, options)).values()];
+    // A success, of whichever issuer, ends what was failing before it.
+    const since = record?.value.lastSuccess ?? '';
+    const failures = [...(await this.#backoffs(spec, options)).values()].filter(({ at }) => at > since);
     const failure = failures.sort((a, b) => b.at.localeCompare(a.at))[0];
     const expired = bundle !== undefined && this.#deps.clock.now() >= new Date(bundle.notAfter);
     const trusted = bundle?.origin === 'self-signed' ? 'self-signed' : 'valid';

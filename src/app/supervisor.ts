@@ -5,9 +5,9 @@ import type { Status, Summary } from '../domain/status.ts';
 import type { Leadership, Mandate } from '../ports/leadership.ts';
 import type { CommandOptions, KacmeService } from '../ports/service.ts';
 import type { AppDeps } from './deps.ts';
+import { sweepChallenges } from './issue.ts';
 import { Loops } from './loops.ts';
-import { LocalService } from './service.ts';
-import { SingleFlight } from './single-flight.ts';
+import { type Coordination, LocalService, newCoordination } from './service.ts';
 
 export interface SupervisorOptions {
   readonly config: KacmeConfig;
@@ -35,7 +35,7 @@ export class Supervisor implements KacmeService {
   #leading: Leading | undefined;
   /** Operators' commands under way: they act under the mandate, so it is kept until they have ended. */
   readonly #commands = new Set<Promise<unknown>>();
-  readonly #issuing = new SingleFlight<void>();
+  #coordination: Coordination | undefined;
   readonly #options: SupervisorOptions;
 
   constructor(options: SupervisorOptions) {
@@ -49,6 +49,7 @@ export class Supervisor implements KacmeService {
       const mandate = await this.#campaign(signal);
       if (mandate === undefined) return;
       try {
+        await this.#sweep(mandate, signal);
         while (!signal.aborted && !mandate.signal.aborted) await this.#lead(mandate, signal);
       } finally {
         this.#leading = undefined;
@@ -120,13 +121,23 @@ export class Supervisor implements KacmeService {
     }
   }
 
+  async #sweep(mandate: Mandate, signal: AbortSignal): Promise<void> {
+    const { store, log } = this.#options.depsFor(this.#config);
+    try {
+      await sweepChallenges(store, { signal, mandate });
+    } catch (error) {
+      if (!signal.aborted) log.warn({ err: error }, 'challenges that nobody needs cannot be swept');
+    }
+  }
+
   async #lead(mandate: Mandate, signal: AbortSignal): Promise<void> {
     const config = this.#config;
     const deps = this.#options.depsFor(config);
     const restart = new AbortController();
+    this.#coordination ??= newCoordination(deps);
     const service = new LocalService(config, deps, {
       mandate,
-      issuing: this.#issuing,
+      coordination: this.#coordination,
       onActivated: (certificate) => loops.activated(certificate),
     });
     const loops = new Loops(config, service, deps);

@@ -68,6 +68,7 @@ interface Cause {
 
 /** Exported for its test. */
 export function serializeError(error: unknown): LoggedError {
+  if (isReport(error)) return error;
   const report = reportError(error);
   if (!(error instanceof Error)) return report;
   const causes = causesOf(error);
@@ -76,6 +77,17 @@ export function serializeError(error: unknown): LoggedError {
     ...(causes.length === 0 ? {} : { causes }),
     ...(report.code === 'ERR_INTERNAL' && error.stack !== undefined ? { stack: error.stack } : {}),
   };
+}
+
+/** An error that was stored, or came from another process. */
+function isReport(error: unknown): error is ErrorReport {
+  return (
+    typeof error === 'object' &&
+    !(error instanceof Error) &&
+    error !== null &&
+    'code' in error &&
+    'retry' in error
+  );
 }
 
 const MAX_CAUSES = 10;

@@ -24,6 +24,8 @@ export type PlaceDecision =
       readonly swap: boolean;
       /** Whether HAProxy will have the bundle loaded after this change, so that handshakes can be asked. */
       readonly memory: boolean;
+      /** HAProxy could not start from the file that is there now, if any. */
+      readonly lacksFile: boolean;
       readonly reason: string;
       /** Why the place is not in sync even after this change. */
       readonly remains: string | undefined;
@@ -63,6 +65,7 @@ export function decidePlace(
     writeFile: fileDrift !== undefined,
     swap: memory.state === 'differs',
     memory: memory.state !== 'none',
+    lacksFile: place.file.state === 'absent' || place.file.content.state === 'broken',
     reason: reasons.filter((reason) => reason !== undefined).join('; '),
     remains: memory.remains,
   };

@@ -64,10 +64,13 @@ function renewalNeed(
  * lifetime is under ten days. Spread over a fiftieth of the lifetime, so that certificates issued together
  * are not renewed together. Draw once and store: a new draw at each pass would move it for ever.
  */
-export function drawRenewAt(notBefore: Date, notAfter: Date, uniform: number): Date {
+export function drawRenewAt(notBefore: Date, notAfter: Date, now: Date, uniform: number): Date {
   const lifetimeMs = notAfter.getTime() - notBefore.getTime();
   const left = lifetimeMs < 10 * DAY_MS ? 1 / 2 : 1 / 3;
-  return new Date(Math.round(notBefore.getTime() + lifetimeMs * (1 - left + uniform / 50)));
+  const drawnMs = notBefore.getTime() + lifetimeMs * (1 - left + uniform / 50);
+  // A CA that backdates much, or a clock that is ahead, must not make a new certificate due at once, for ever.
+  const soonestMs = now.getTime() + (notAfter.getTime() - now.getTime()) / 10;
+  return new Date(Math.round(Math.max(drawnMs, soonestMs)));
 }
 
 const BACKOFF_MS = [60_000, 600_000, 6_000_000, DAY_MS] as const;
@@ -82,11 +85,14 @@ export function backoffUntil(failures: number, now: Date, uniform: number, notBe
   return new Date(Math.max(ours, notBefore?.getTime() ?? 0));
 }
 
-/** An issuer that failed this often in a row is passed over while it backs off. */
+/** An issuer that failed this often in a row is passed over while it backs off, */
 const PATIENCE = 3;
+/** and so is one that asks to be left alone for longer than this, as a rate limit may. */
+const LONGEST_WAIT_MS = 2 * 3_600_000;
 
 /**
- * Which issuer to ask: the first in order of preference that is not backing off after failing again and again.
+ * Which issuer to ask: the first in order of preference that is not backing off after failing again and again, or
+ * for long.
  * A first or second failure is waited out instead, so that one hiccup does not change the CA.
  */
 export function chooseIssuer(
@@ -94,8 +100,11 @@ export function chooseIssuer(
   backoffs: ReadonlyMap<string, BackoffState>,
   now: Date,
 ): { readonly issuer: string; readonly backoff: BackoffState | undefined } {
-  const waits = (issuer: string) => now < (backoffs.get(issuer)?.notBefore ?? now);
-  const givenUp = (issuer: string) => waits(issuer) && (backoffs.get(issuer)?.failures ?? 0) >= PATIENCE;
+  const givenUp = (issuer: string) => {
+    const { failures, notBefore } = backoffs.get(issuer) ?? { failures: 0, notBefore: now };
+    const waitMs = notBefore.getTime() - now.getTime();
+    return waitMs > LONGEST_WAIT_MS || (waitMs > 0 && failures >= PATIENCE);
+  };
   const soonest = [...issuers].sort(
     (a, b) => (backoffs.get(a)?.notBefore.getTime() ?? 0) - (backoffs.get(b)?.notBefore.getTime() ?? 0),
   )[0];

@@ -1,4 +1,5 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
+import type { KeyType } from './model.ts';
 
 /** What kacme needs to know of a leaf certificate (RFC 5280). */
 export interface CertificateFacts {
@@ -84,4 +85,25 @@ export function readBundlePem(
 export function renderBundlePem(chainPem: string, keyPem: string): string {
   const lines = `${chainPem}\n${keyPem}`.split(/\r?\n/).filter((line) => line.trim() !== '');
   return `${lines.join('\n')}\n`;
+}
+
+/** Undefined for a key of a type that kacme does not make. Throws a plain Error for one that cannot be parsed. */
+export function keyTypeOf(keyPem: string): KeyType | undefined {
+  const { asymmetricKeyType, asymmetricKeyDetails } = createPrivateKey(keyPem);
+  switch (
+    asymmetricKeyType === 'ec' ? asymmetricKeyDetails?.namedCurve : asymmetricKeyDetails?.modulusLength
+  ) {
+    case 'prime256v1':
+      return 'ecdsa-p256';
+    case 'secp384r1':
+      return 'ecdsa-p384';
+    case 2048:
+      return 'rsa-2048';
+    case 3072:
+      return 'rsa-3072';
+    case 4096:
+      return 'rsa-4096';
+    default:
+      return undefined;
+  }
 }

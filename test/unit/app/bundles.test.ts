@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { Bundles } from '../../../src/app/bundles.ts';
 import { bundleRecord, listRecords } from '../../../src/app/records.ts';
+import type { KeyType } from '../../../src/domain/model.ts';
 import { readBundlePem } from '../../../src/domain/x509.ts';
 import type { EffectOptions } from '../../../src/ports/leadership.ts';
 import { type TestCertificate, testCa } from '../../support/pem.ts';
@@ -34,8 +35,8 @@ describe('activate', () => {
   test('makes the next generation each time, and remembers those before it', async ({ signal }) => {
     const bundles = new Bundles(3, app.deps);
     const [first, second] = [issued(), issued()];
-    expect(await activate(bundles, first, effect(signal))).toMatchObject({ generation: 1 });
-    expect(await activate(bundles, second, effect(signal))).toMatchObject({ generation: 2 });
+    await activate(bundles, first, effect(signal));
+    await activate(bundles, second, effect(signal));
 
     const record = (await bundles.record('site', { signal }))?.value;
     expect(record).toMatchObject({ generation: 2, active: second.fingerprint256 });
@@ -171,5 +172,58 @@ describe('ensureSelfSigned', () => {
     app.advance(6 * DAY_MS);
     expect(await bundles.ensureSelfSigned(spec(), effect(signal))).toMatchObject({ created: false });
     expect((await bundles.active('site', { signal }))?.origin).toBe('acme');
+  });
+});
+
+describe('what others may do meanwhile', () => {
+  test('a self-signed bundle never replaces one that came while its key was made', async ({ signal }) => {
+    const better = issued();
+    const other = new Bundles(3, app.deps);
+    const slowPki = {
+      ...app.deps.pki,
+      generateKey: async (type: KeyType) => {
+        await activate(other, better, effect(signal));
+        return app.deps.pki.generateKey(type);
+      },
+    };
+    const bundles = new Bundles(3, { ...app.deps, pki: slowPki });
+    expect(await bundles.ensureSelfSigned(spec(), effect(signal))).toMatchObject({ created: false });
+    expect((await bundles.record('site', { signal }))?.value).toMatchObject({
+      generation: 1,
+      active: better.fingerprint256,
+    });
+  });
+
+  test('a bundle that was taken out of the store counts as none', async ({ signal }) => {
+    const bundles = new Bundles(3, app.deps);
+    const lost = issued();
+    await activate(bundles, lost, effect(signal));
+    const key = bundleRecord.key('site', lost.fingerprint256);
+    await app.deps.store.transact({ conditions: [], puts: [], deletes: [key] }, effect(signal));
+    expect(await bundles.held('site', { signal })).toBeUndefined();
+    expect(await new Bundles(3, app.deps).desired(spec(), { signal })).toBeUndefined();
+    await activate(bundles, issued(), effect(signal));
+    expect((await bundles.record('site', { signal }))?.value.generation).toBe(2);
+  });
+
+  test('knows as its own what it had under another name, before and after it was issued', async ({
+    signal,
+  }) => {
+    const renamed = { ...spec(), name: 'renamed' };
+    const former = issued();
+    await activate(new Bundles(3, app.deps), former, effect(signal));
+    const bundles = new Bundles(3, app.deps);
+    const present = issued();
+    const made = {
+      chainPem: present.chainPem,
+      keyPem: present.keyPem,
+      origin: 'acme',
+      issuer: 'ca',
+      reason: 'test',
+    } as const;
+    await bundles.activate(renamed, made, {}, effect(signal));
+    const desired = await bundles.desired(renamed, { signal });
+    expect(desired?.place.history).toContain(former.fingerprint256);
+    expect(desired?.place.history).toContain(present.fingerprint256);
   });
 });

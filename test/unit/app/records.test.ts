@@ -23,7 +23,12 @@ const failure: ErrorReport = reportError(
 
 const account = { keyPem: 'PEM', url: undefined, directory: 'https://ca.test/dir', createdAt: at };
 const examples = [
-  { kind: accountRecord, key: accountRecord.key('ca'), at: 'account/ca', value: account },
+  {
+    kind: accountRecord,
+    key: accountRecord.key('ca', account.directory),
+    at: 'account/ca/3f0f069f145c3cbd',
+    value: account,
+  },
   {
     kind: certificateRecord,
     key: certificateRecord.key('web'),
@@ -194,8 +199,12 @@ describe('an older or newer record', () => {
 
 describe('reading from a store', () => {
   const entries: readonly Entry[] = [
-    { key: 'account/ca', revision: 3, value: accountRecord.serialize(account) },
-    { key: 'account/ca2', revision: 4, value: accountRecord.serialize(account) },
+    { key: accountRecord.key('ca', account.directory), revision: 3, value: accountRecord.serialize(account) },
+    {
+      key: accountRecord.key('ca2', account.directory),
+      revision: 4,
+      value: accountRecord.serialize(account),
+    },
     { key: 'order/web/ca', revision: 5, value: '{}' },
   ];
   const store: Pick<StateStore, 'get' | 'list'> = {
@@ -204,15 +213,18 @@ describe('reading from a store', () => {
   };
 
   test('loads one with its revision, or undefined', async () => {
-    expect(await loadRecord(store, accountRecord, 'ca', { signal })).toEqual({ revision: 3, value: account });
-    expect(await loadRecord(store, accountRecord, ['nobody'], { signal })).toBeUndefined();
+    expect(await loadRecord(store, accountRecord, ['ca', account.directory], { signal })).toEqual({
+      revision: 3,
+      value: account,
+    });
+    expect(await loadRecord(store, accountRecord, ['nobody', account.directory], { signal })).toBeUndefined();
   });
 
   test('lists those of its kind with their keys', async () => {
     const listed = await listRecords(store, accountRecord, [], { signal });
     expect(listed.map(({ key, revision }) => [key, revision])).toEqual([
-      ['account/ca', 3],
-      ['account/ca2', 4],
+      ['account/ca/3f0f069f145c3cbd', 3],
+      ['account/ca2/3f0f069f145c3cbd', 4],
     ]);
     expect(await listRecords(store, orderRecord, ['mail'], { signal })).toEqual([]);
   });

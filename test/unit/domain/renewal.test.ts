@@ -114,8 +114,13 @@ describe('drawRenewAt', () => {
     { lifetime: 160 * 60 * MINUTE, uniform: 0, expected: 80 * 60 * MINUTE },
     { lifetime: 10 * DAY, uniform: 0, expected: (20 / 3) * DAY },
   ])('a lifetime of $lifetime ms is renewed $expected ms into it at a draw of $uniform', (row) => {
-    expect(drawRenewAt(now, at(row.lifetime), row.uniform)).toEqual(at(Math.round(row.expected)));
+    expect(drawRenewAt(now, at(row.lifetime), now, row.uniform)).toEqual(at(Math.round(row.expected)));
   });
+});
+
+test('a new certificate is not due at once, however old the CA says it is', () => {
+  const longAgo = at(-80 * DAY);
+  expect(drawRenewAt(longAgo, at(10 * DAY), now, 0)).toEqual(at(DAY));
 });
 
 describe('backoffUntil', () => {
@@ -147,6 +152,11 @@ describe('chooseIssuer', () => {
       expected: 'first',
     },
     { when: 'the first keeps failing', backoffs: { first: waiting(3, MINUTE) }, expected: 'second' },
+    {
+      when: 'the first asks to be left alone for days',
+      backoffs: { first: waiting(1, 2 * DAY) },
+      expected: 'second',
+    },
     { when: 'the back-off of the first is over', backoffs: { first: waiting(9, 0) }, expected: 'first' },
     {
       when: 'both keep failing, and the second is free sooner',
