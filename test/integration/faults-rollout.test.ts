@@ -3,6 +3,7 @@ import { chmod, readdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import type { PlaceResult, Summary } from '../../src/domain/status.ts';
+import { eventually } from '../support/eventually.ts';
 import { startHaproxy } from '../support/haproxy.ts';
 import { type Finished, SEEN_AT } from '../support/kacme.ts';
 import { type LabKacme, type LabOptions, labKacme } from '../support/lab-kacme.ts';
@@ -127,18 +128,20 @@ test('an old HAProxy that still listens: the old bundle is back, the rollout hal
   await expectUntouched(made, old);
 
   await made.pebble.stop();
-  const service = await kacme.serve();
-  await service.logged('place state changed', { state: 'out of sync' });
-  const { hosts } = await kacme.status();
-  for (const { places } of hosts)
-    expect(places[0]?.reason).toMatch(/^rollout halted until \S+Z: .*handshakes/);
+  await kacme.serve();
+  await eventually('every host says why it waits', async () => {
+    const { hosts } = await kacme.status();
+    return hosts.every(({ places }) =>
+      /^rollout halted until \S+Z: .*handshakes/.test(places[0]?.reason ?? ''),
+    );
+  });
   expect((await kacme.run('status')).status).toBe(3);
   await expectUntouched(made, old);
 
   await Promise.all(intruders.map((intruder) => intruder.stop()));
   const recovered = await kacme.run('distribute', '--json');
   expect(recovered.status).toBe(0);
-  expect(placesOf(recovered).map(({ action }) => action)).toEqual(['swapped', 'swapped', 'swapped']);
+  expect(placesOf(recovered).every(({ inSync }) => inSync)).toBe(true);
   const now = new Set(await served());
   expect(now.size).toBe(1);
   expect(now).not.toContain(old.fingerprint256);
