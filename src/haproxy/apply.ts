@@ -5,7 +5,7 @@ import type { HostSpec } from '../domain/model.ts';
 import { readBundlePem } from '../domain/x509.ts';
 import type { HostChange, Verification } from '../ports/haproxy-host.ts';
 import type { HostSession } from '../ports/host-session.ts';
-import type { EffectOptions, Mandate } from '../ports/leadership.ts';
+import type { EffectOptions } from '../ports/leadership.ts';
 import { Checkpoint, sideBySide, type Unwound } from './checkpoint.ts';
 import { FileReplacement } from './file-replacement.ts';
 import { MemorySwap } from './memory-swap.ts';
@@ -174,15 +174,15 @@ class Change {
   async #undo(error: unknown): Promise<unknown> {
     if (this.#checkpoint.isEmpty) return error;
     const { view, reopen, log } = this.#context;
-    if (isLost(this.#options.mandate)) {
-      return this.#explain(error, 'Left as it is: the holder of the mandate brings it in order');
-    }
+    const { mandate } = this.#options;
     const signal = AbortSignal.timeout(UNDO_WITHIN_MS);
-    const unwound = await this.#checkpoint.unwind(async () => ({
-      session: await reopen({ signal }),
-      signal,
-    }));
-    log.info({ host: view.label, path: this.#change.deployment.path, ...unwound }, 'host change undone');
+    const unwound = await this.#checkpoint.unwind(async () => {
+      mandate.assertHeld();
+      return { session: await reopen({ signal }), signal, mandate };
+    });
+    const fields = { host: view.label, path: this.#change.deployment.path, ...unwound };
+    if (unwound.left.length === 0) log.info(fields, 'host change undone');
+    else log.warn(fields, 'host change left to the holder of the mandate');
     return this.#explain(error, describe(unwound));
   }
 
@@ -217,19 +217,11 @@ function checkBundle({ pem, fingerprint256, deployment }: HostChange, host: stri
   });
 }
 
-function isLost(mandate: Mandate): boolean {
-  try {
-    mandate.assertHeld();
-    return false;
-  } catch {
-    return true;
-  }
-}
-
-function describe({ undone, failed }: Unwound): string {
+function describe({ undone, failed, left }: Unwound): string {
   const parts = [
     undone.length === 0 ? undefined : `Undone: ${undone.join('; ')}`,
     failed.length === 0 ? undefined : `Could not be undone: ${failed.join('; ')}`,
+    left.length === 0 ? undefined : `Left to the holder of the mandate: ${left.join('; ')}`,
   ].filter((part) => part !== undefined);
   return parts.length === 0 ? 'Nothing had been changed' : parts.join('. ');
 }

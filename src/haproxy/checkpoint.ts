@@ -1,9 +1,10 @@
+import { KacmeError } from '../domain/errors.ts';
 import type { HostSession } from '../ports/host-session.ts';
+import type { EffectOptions } from '../ports/leadership.ts';
 
-/** A way into the host for the undoing: not always the one that the change began with. */
-export interface UndoOptions {
+/** Undoing is an effect too. Its way into the host is not always the one that the change began with. */
+export interface UndoOptions extends EffectOptions {
   readonly session: HostSession;
-  readonly signal: AbortSignal;
 }
 
 /** Resolves to what it did, in words, or to undefined when there was nothing to undo. */
@@ -12,6 +13,8 @@ export type Undo = (options: UndoOptions) => Promise<string | undefined>;
 export interface Unwound {
   readonly undone: readonly string[];
   readonly failed: readonly string[];
+  /** What the holder of the mandate has to look after, since this process no longer is it. */
+  readonly left: readonly string[];
 }
 
 /**
@@ -30,19 +33,31 @@ export class Checkpoint {
     return this.#waysBack.length === 0;
   }
 
-  /** Last in, first out; goes on after a failure, so that as much as possible is restored. Never throws. */
+  /**
+   * Last in, first out; goes on after a failure, so that as much as possible is restored, unless that is
+   * `ERR_MANDATE_LOST`. Never throws.
+   */
   async unwind(open: () => Promise<UndoOptions>): Promise<Unwound> {
     const undone: string[] = [];
     const failed: string[] = [];
+    const left: string[] = [];
     for (let way = this.#waysBack.pop(); way !== undefined; way = this.#waysBack.pop()) {
       try {
         const done = await way.undo(await open());
         if (done !== undefined) undone.push(done);
       } catch (error) {
-        failed.push(`${way.what} (${error instanceof Error ? error.message : String(error)})`);
+        if (error instanceof KacmeError && error.code === 'ERR_MANDATE_LOST') {
+          left.push(
+            way.what,
+            ...this.#waysBack
+              .splice(0)
+              .reverse()
+              .map(({ what }) => what),
+          );
+        } else failed.push(`${way.what} (${error instanceof Error ? error.message : String(error)})`);
       }
     }
-    return { undone, failed };
+    return { undone, failed, left };
   }
 }
 

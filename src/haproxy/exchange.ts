@@ -5,15 +5,16 @@ const ANSWER_LIMIT_BYTES = 16 * 1024 * 1024;
 
 /**
  * Writes `request` to a fresh connection and resolves to everything that comes back until the peer ends it.
- * The stream is destroyed in any case. Rejects with `signal.reason`, with the stream's own error, or with an
- * Error when the answer breaks off, is too large, or is not complete after `timeoutMs`.
+ * The stream is destroyed in any case. Rejects with `signal.reason`, with what `beforeSend` throws (nothing is sent
+ * then), with the stream's own error, or with an Error when the answer breaks off, is too large, or is not complete
+ * after `timeoutMs`.
  *
  * Events rather than async iteration: a channel forwarded over SSH does not pass an error through `destroy`.
  */
 export async function exchange(
   stream: Duplex,
   request: string,
-  { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
+  { timeoutMs, beforeSend, signal }: { timeoutMs: number; beforeSend?: () => void; signal: AbortSignal },
 ): Promise<string> {
   let timer: NodeJS.Timeout | undefined;
   let onAbort: (() => void) | undefined;
@@ -34,6 +35,7 @@ export async function exchange(
       });
       stream.once('end', () => resolve(Buffer.concat(chunks).toString('utf8')));
       stream.once('close', () => reject(new Error('the connection closed before the answer was complete')));
+      beforeSend?.();
       stream.write(request);
     });
   } finally {

@@ -97,7 +97,6 @@ export class FileReplacement {
   ): Promise<void> {
     this.#plan = planPrevious({ current: this.#current?.content, stale: this.#stale, wanted, loaded });
     this.#reached = 'prepared';
-    options.mandate.assertHeld();
     await sideBySide([
       this.#keepPrevious(session, options),
       this.#upload(session, wanted, options),
@@ -106,18 +105,16 @@ export class FileReplacement {
   }
 
   /** The moment of change; durable when it resolves. */
-  async activate(session: HostSession, { signal, mandate }: EffectOptions): Promise<void> {
-    mandate.assertHeld();
+  async activate(session: HostSession, options: EffectOptions): Promise<void> {
     this.#reached = 'renamed';
-    await session.rename(this.#draftPath, this.path, { signal });
-    await session.syncDirectory(this.#directory, { signal });
+    await session.rename(this.#draftPath, this.path, options);
+    await session.syncDirectory(this.#directory, options);
   }
 
   /** When the change is done: nobody goes back to the previous file any more. */
-  async forgetPrevious(session: HostSession, { signal, mandate }: EffectOptions): Promise<void> {
+  async forgetPrevious(session: HostSession, options: EffectOptions): Promise<void> {
     if (this.#plan === 'none' && this.#stale === undefined) return;
-    mandate.assertHeld();
-    await session.remove(this.#previousPath, { signal });
+    await session.remove(this.#previousPath, options);
   }
 
   /**
@@ -125,38 +122,38 @@ export class FileReplacement {
    * memory and cannot be brought back to another.
    */
   async undo(
-    { session, signal }: UndoOptions,
+    { session, ...options }: UndoOptions,
     { keepNew }: { keepNew: boolean },
   ): Promise<string | undefined> {
     if (this.#reached === 'looked') return undefined;
-    await session.remove(this.#draftPath, { signal });
+    await session.remove(this.#draftPath, options);
     if (this.#reached === 'prepared') {
       // A `.kacme-prev` that was found stays: it may be the only good file.
       if (this.#plan !== 'keep' && this.#stale === undefined)
-        await session.remove(this.#previousPath, { signal });
+        await session.remove(this.#previousPath, options);
       return `what was uploaded beside ${this.path} was removed, the file itself was not touched`;
     }
     if (this.#plan === 'none') {
       if (keepNew) return `${this.path} keeps the new bundle, since there was no file before`;
-      await session.remove(this.path, { signal });
+      await session.remove(this.path, options);
     } else {
-      await session.rename(this.#previousPath, this.path, { signal });
+      await session.rename(this.#previousPath, this.path, options);
       // rename(2) leaves both names when they are the same file: the first rename never happened.
-      await session.remove(this.#previousPath, { signal });
+      await session.remove(this.#previousPath, options);
     }
-    await session.syncDirectory(this.#directory, { signal });
+    await session.syncDirectory(this.#directory, options);
     return this.#plan === 'none'
       ? `${this.path} was removed again`
       : `${this.path} holds its previous content again`;
   }
 
-  async #keepPrevious(session: HostSession, { signal }: EffectOptions): Promise<void> {
+  async #keepPrevious(session: HostSession, options: EffectOptions): Promise<void> {
     const current = this.#current;
     if (current === undefined || this.#plan === 'keep' || this.#plan === 'none') return;
-    if (this.#plan === 'link') return this.#linkOrCopy(session, current, this.#previousPath, { signal });
+    if (this.#plan === 'link') return this.#linkOrCopy(session, current, this.#previousPath, options);
     const draft = this.#newDraftPath();
-    await this.#linkOrCopy(session, current, draft, { signal });
-    await session.rename(draft, this.#previousPath, { signal });
+    await this.#linkOrCopy(session, current, draft, options);
+    await session.rename(draft, this.#previousPath, options);
   }
 
   /** A file of somebody else may not be linked (`fs.protected_hardlinks` in proc(5)); it is copied then. */
@@ -164,35 +161,34 @@ export class FileReplacement {
     session: HostSession,
     current: HostFile,
     to: string,
-    { signal }: { signal: AbortSignal },
+    options: EffectOptions,
   ): Promise<void> {
     try {
-      await session.link(this.path, to, { signal });
+      await session.link(this.path, to, options);
     } catch (error) {
       if (!isRefusal(error)) throw error;
-      await session.createFile(to, current.content, { signal });
-      await session.setMode(to, current.stat.mode, { signal });
+      await session.createFile(to, current.content, options);
+      await session.setMode(to, current.stat.mode, options);
     }
   }
 
-  async #upload(session: HostSession, wanted: Buffer, { signal }: EffectOptions): Promise<void> {
-    await session.createFile(this.#draftPath, wanted, { signal });
-    await this.#giveOwner(session, { signal });
-    if (this.#ownership.mode !== 0o600)
-      await session.setMode(this.#draftPath, this.#ownership.mode, { signal });
+  async #upload(session: HostSession, wanted: Buffer, options: EffectOptions): Promise<void> {
+    await session.createFile(this.#draftPath, wanted, options);
+    await this.#giveOwner(session, options);
+    if (this.#ownership.mode !== 0o600) await session.setMode(this.#draftPath, this.#ownership.mode, options);
   }
 
   /** The configured owner must be set; the former one is kept where the account may do that. */
-  async #giveOwner(session: HostSession, { signal }: { signal: AbortSignal }): Promise<void> {
+  async #giveOwner(session: HostSession, options: EffectOptions): Promise<void> {
     const { owner, group } = this.#ownership;
     const former = this.#current?.stat;
     if (owner === undefined && group === undefined && former === undefined) return;
-    const own = await session.stat(this.#draftPath, { signal });
+    const own = await session.stat(this.#draftPath, options);
     const uid = owner ?? former?.uid ?? own?.uid ?? 0;
     const gid = group ?? former?.gid ?? own?.gid ?? 0;
     if (own?.uid === uid && own.gid === gid) return;
     try {
-      await session.setOwner(this.#draftPath, uid, gid, { signal });
+      await session.setOwner(this.#draftPath, uid, gid, options);
     } catch (error) {
       if (owner !== undefined || group !== undefined || !isRefusal(error)) throw error;
       this.ownerLost = error.message;

@@ -44,8 +44,8 @@ export class MemorySwap {
   }
 
   /** Throws, before anything is touched, when the swap could not succeed. */
-  async look({ signal, mandate }: EffectOptions): Promise<void> {
-    const view = await this.#runtime.look([this.#path], { signal });
+  async look(options: EffectOptions): Promise<void> {
+    const view = await this.#runtime.look([this.#path], options);
     this.#before = view;
     if (view.loaded.get(this.#path) === undefined) {
       throw this.#error('ERR_HAPROXY_REFUSED', 'HAProxy has no certificate loaded under this path', {
@@ -54,21 +54,19 @@ export class MemorySwap {
       });
     }
     this.#runtime.assertCertificateFits(this.#path, this.#pem, view.bufferBytes);
-    await this.#clearPending(view.pending, { signal, mandate });
+    await this.#clearPending(view.pending, options);
   }
 
-  async set({ signal, mandate }: EffectOptions): Promise<void> {
+  async set(options: EffectOptions): Promise<void> {
     this.#reached = 'set';
-    mandate.assertHeld();
     const bufferBytes = this.#before?.bufferBytes ?? 0;
-    await this.#runtime.setCertificate(this.#path, this.#pem, { bufferBytes, signal });
+    await this.#runtime.setCertificate(this.#path, this.#pem, { bufferBytes, ...options });
   }
 
   /** "Success!" alone is not believed: 2.6 says it also when another file's bundle was committed. */
-  async commit({ signal, mandate }: EffectOptions): Promise<void> {
+  async commit(options: EffectOptions): Promise<void> {
     this.#reached = 'committed';
-    mandate.assertHeld();
-    const loaded = await this.#runtime.commit(this.#path, { signal });
+    const loaded = await this.#runtime.commit(this.#path, options);
     if (loaded?.fingerprint1 === this.#fingerprint1) return;
     const seen = loaded === undefined ? 'nothing' : `SHA-1 ${loaded.fingerprint1}`;
     throw this.#error(
@@ -82,21 +80,21 @@ export class MemorySwap {
    * Aborts the transaction if it is this change's own, and swaps the previous bundle back if this one's was
    * committed. `heldPems` are the bundles found on the host before the change.
    */
-  async undo({ session, signal }: UndoOptions, heldPems: readonly string[]): Promise<string | undefined> {
+  async undo({ session, ...options }: UndoOptions, heldPems: readonly string[]): Promise<string | undefined> {
     if (this.#reached === 'looked') return undefined;
     const runtime = runtimeOf({ ...this.#view, session });
     const done: string[] = [];
-    const now = await runtime.look([this.#path], { signal });
+    const now = await runtime.look([this.#path], options);
     if (now.pending !== undefined) {
-      const pending = await runtime.showPending(now.pending, { signal });
-      if (pending?.fingerprint1 === this.#fingerprint1 && (await runtime.abort(now.pending, { signal }))) {
+      const pending = await runtime.showPending(now.pending, options);
+      if (pending?.fingerprint1 === this.#fingerprint1 && (await runtime.abort(now.pending, options))) {
         done.push("kacme's transaction was aborted");
       }
     }
     const loaded = now.loaded.get(this.#path)?.fingerprint1;
     const before = this.loadedBefore?.fingerprint1;
     if (this.#reached === 'committed' && loaded !== undefined && before !== undefined && loaded !== before) {
-      await this.#swapBack(runtime, now.bufferBytes, before, heldPems, { signal });
+      await this.#swapBack(runtime, now.bufferBytes, before, heldPems, options);
       done.push('HAProxy has the previous bundle in memory again');
     }
     return done.length === 0 ? undefined : done.join(', ');
@@ -107,7 +105,7 @@ export class MemorySwap {
     bufferBytes: number,
     before: string,
     heldPems: readonly string[],
-    { signal }: { signal: AbortSignal },
+    options: EffectOptions,
   ): Promise<void> {
     const previous = heldPems.find((pem) => {
       const judged = readBundlePem(pem);
@@ -121,8 +119,8 @@ export class MemorySwap {
         { retry: 'later', remedy: undefined },
       );
     }
-    await runtime.setCertificate(this.#path, previous, { bufferBytes, signal });
-    const loaded = await runtime.commit(this.#path, { signal });
+    await runtime.setCertificate(this.#path, previous, { bufferBytes, ...options });
+    const loaded = await runtime.commit(this.#path, options);
     if (loaded?.fingerprint1 === before) return;
     throw this.#error('ERR_HAPROXY_REFUSED', 'HAProxy did not take the previous bundle back', {
       retry: 'later',
@@ -131,13 +129,12 @@ export class MemorySwap {
   }
 
   /** HAProxy has one transaction for the whole process: a foreign one must end before ours begins. */
-  async #clearPending(pending: string | undefined, { signal, mandate }: EffectOptions): Promise<void> {
-    const sighting = await this.#watch.look(this.#runtime, pending, { signal });
+  async #clearPending(pending: string | undefined, options: EffectOptions): Promise<void> {
+    const sighting = await this.#watch.look(this.#runtime, pending, options);
     if (sighting === undefined) return;
     const own = sighting.fingerprint1 === this.#fingerprint1;
     if (own || sighting.abandoned) {
-      mandate.assertHeld();
-      await this.#runtime.abort(sighting.path, { signal });
+      await this.#runtime.abort(sighting.path, options);
       return;
     }
     throw this.#error(

@@ -3,6 +3,7 @@ import { KacmeError } from '../domain/errors.ts';
 import { HostError } from '../domain/host-error.ts';
 import type { LoadedCertificate } from '../domain/observation.ts';
 import type { Clock } from '../ports/clock.ts';
+import type { EffectOptions, Mandate } from '../ports/leadership.ts';
 import {
   isLocked,
   type Refusal,
@@ -47,10 +48,17 @@ export interface RuntimeView {
   readonly loaded: ReadonlyMap<string, LoadedCertificate | undefined>;
 }
 
+interface AskOptions {
+  readonly signal: AbortSignal;
+  /** Makes the command an effect: looked at on the open connection, immediately before each time it is sent. */
+  readonly mandate?: Mandate;
+}
+
 /**
  * HAProxy's runtime API (management.txt section 9.3), one connection per call: its sockets serve ten at a
- * time. Throws `ERR_HAPROXY_*`. There is ONE certificate transaction per process, so callers must not
- * interleave `setCertificate` to `commit` of one process (the per-host lock).
+ * time. Throws `ERR_HAPROXY_*`; what changes something also `ERR_MANDATE_LOST`, with nothing sent. There is ONE
+ * certificate transaction per process, so callers must not interleave `setCertificate` to `commit` of one process (the
+ * per-host lock).
  */
 export class RuntimeApi {
   readonly #host: string;
@@ -82,15 +90,6 @@ export class RuntimeApi {
     };
   }
 
-  /** undefined when HAProxy does not know the path. */
-  async showCertificate(
-    path: string,
-    { signal }: { signal: AbortSignal },
-  ): Promise<LoadedCertificate | undefined> {
-    const step = `show certificate ${path}`;
-    return readCertificate(await this.#ask(step, `show ssl cert ${this.#argument(path, step)}`, { signal }));
-  }
-
   /** The certificate of the pending transaction, undefined when there is none for this path. */
   async showPending(
     path: string,
@@ -108,12 +107,12 @@ export class RuntimeApi {
   async setCertificate(
     path: string,
     pem: string,
-    { bufferBytes, signal }: { bufferBytes: number; signal: AbortSignal },
+    { bufferBytes, signal, mandate }: EffectOptions & { bufferBytes: number },
   ): Promise<void> {
     const step = `set certificate ${path}`;
     const command = this.#setCommand(path, pem);
     this.#assertFits(step, command, bufferBytes);
-    const outcome = readSet(await this.#ask(step, command, { signal }), path);
+    const outcome = readSet(await this.#ask(step, command, { signal, mandate }), path);
     if (outcome === 'created') return;
     if (outcome !== 'merged') throw this.#refusal(step, outcome);
     throw new HostError('ERR_HAPROXY_BUSY', {
@@ -131,22 +130,20 @@ export class RuntimeApi {
   }
 
   /** Commits the transaction and reads back what HAProxy has under `path` after it. */
-  async commit(path: string, { signal }: { signal: AbortSignal }): Promise<LoadedCertificate | undefined> {
+  async commit(path: string, options: EffectOptions): Promise<LoadedCertificate | undefined> {
     const step = `commit certificate ${path}`;
     const argument = this.#argument(path, step);
     // One line and one answer: asked apart, a commit that was read wrongly would be sent again.
-    const answer = await this.#ask(step, `commit ssl cert ${argument};show ssl cert ${argument}`, { signal });
+    const answer = await this.#ask(step, `commit ssl cert ${argument};show ssl cert ${argument}`, options);
     const outcome = readCommit(answer);
     if (outcome !== 'committed') throw this.#refusal(step, outcome);
     return readCertificate(answer);
   }
 
   /** Resolves to false when nothing was pending. */
-  async abort(path: string, { signal }: { signal: AbortSignal }): Promise<boolean> {
+  async abort(path: string, options: EffectOptions): Promise<boolean> {
     const step = `abort the transaction of ${path}`;
-    const outcome = readAbort(
-      await this.#ask(step, `abort ssl cert ${this.#argument(path, step)}`, { signal }),
-    );
+    const outcome = readAbort(await this.#ask(step, `abort ssl cert ${this.#argument(path, step)}`, options));
     if (typeof outcome !== 'string') throw this.#refusal(step, outcome);
     return outcome === 'aborted';
   }
@@ -175,12 +172,12 @@ export class RuntimeApi {
     });
   }
 
-  async #ask(step: string, command: string, { signal }: { signal: AbortSignal }): Promise<string> {
+  async #ask(step: string, command: string, options: AskOptions): Promise<string> {
     for (let attempt = 1; ; attempt += 1) {
-      const answer = (await this.#send(step, this.#framed(command), { signal })).trimEnd();
+      const answer = (await this.#send(step, this.#framed(command), options)).trimEnd();
       if (answer === '') throw this.#refusal(step, readRefusal(answer));
       if (!isLocked(answer) || attempt === LOCKED_ATTEMPTS) return answer;
-      await this.#clock.sleep(LOCKED_PAUSE_MS, { signal });
+      await this.#clock.sleep(LOCKED_PAUSE_MS, options);
     }
   }
 
@@ -207,10 +204,11 @@ export class RuntimeApi {
     return command.includes('<<') ? `@1 ${ended}quit\n` : `@1;${ended}quit\n`;
   }
 
-  async #send(step: string, request: string, { signal }: { signal: AbortSignal }): Promise<string> {
+  async #send(step: string, request: string, { signal, mandate }: AskOptions): Promise<string> {
     const stream = await this.#connect({ signal });
+    const beforeSend = () => mandate?.assertHeld();
     try {
-      return await exchange(stream, request, { timeoutMs: ANSWER_WITHIN_MS, signal });
+      return await exchange(stream, request, { timeoutMs: ANSWER_WITHIN_MS, beforeSend, signal });
     } catch (error) {
       if (signal.aborted || error instanceof KacmeError) throw error;
       throw new HostError('ERR_HAPROXY_SOCKET', {

@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import type { HostSpec, PoolSpec } from '../domain/model.ts';
+import type { EffectOptions } from './leadership.ts';
 
 export interface FileStat {
   /** Permission bits only. */
@@ -12,7 +13,8 @@ export interface FileStat {
 
 /**
  * An authenticated way into one host: its files and its UNIX sockets, whatever carries them. All methods throw
- * `ERR_HOST_*`. Paths are absolute.
+ * `ERR_HOST_*`; those that change a file look at the mandate immediately before each thing they send and throw
+ * `ERR_MANDATE_LOST`. Paths are absolute.
  */
 export interface HostSession {
   /** undefined when nothing is there. Follows symbolic links. */
@@ -21,15 +23,15 @@ export interface HostSession {
   readFile(path: string, options: { signal: AbortSignal }): Promise<Buffer | undefined>;
   readDirectory(path: string, options: { signal: AbortSignal }): Promise<readonly string[]>;
   /** Creates `path`, which must not exist, as 0600 from the first byte, writes and fsyncs it. */
-  createFile(path: string, content: Buffer, options: { signal: AbortSignal }): Promise<void>;
+  createFile(path: string, content: Buffer, options: EffectOptions): Promise<void>;
   /** Hard link; `path` must not exist. */
-  link(existing: string, path: string, options: { signal: AbortSignal }): Promise<void>;
+  link(existing: string, path: string, options: EffectOptions): Promise<void>;
   /** Atomic replacement: `to` may exist (posix-rename@openssh.com). */
-  rename(from: string, to: string, options: { signal: AbortSignal }): Promise<void>;
+  rename(from: string, to: string, options: EffectOptions): Promise<void>;
   /** Succeeds when nothing is there. */
-  remove(path: string, options: { signal: AbortSignal }): Promise<void>;
-  setMode(path: string, mode: number, options: { signal: AbortSignal }): Promise<void>;
-  setOwner(path: string, uid: number, gid: number, options: { signal: AbortSignal }): Promise<void>;
+  remove(path: string, options: EffectOptions): Promise<void>;
+  setMode(path: string, mode: number, options: EffectOptions): Promise<void>;
+  setOwner(path: string, uid: number, gid: number, options: EffectOptions): Promise<void>;
   /** Makes a rename or link in this directory durable. */
   syncDirectory(path: string, options: { signal: AbortSignal }): Promise<void>;
   /** A connection to a UNIX stream socket on the host. Throws `ERR_HAPROXY_SOCKET` when there is none. */

@@ -1,4 +1,4 @@
-import { HostError } from '../domain/host-error.ts';
+import { KacmeError } from '../domain/errors.ts';
 import { type FileProblem, type FileStep, fileError } from './file-errors.ts';
 
 /** errno(3) of this machine's own files, in the words of every other host's. */
@@ -31,7 +31,7 @@ export function explainErrno(file: FileStep, error: unknown): unknown {
   const errno = errnoOf(error);
   if (
     errno === undefined ||
-    error instanceof HostError ||
+    error instanceof KacmeError ||
     !(error instanceof Error) ||
     error.name === 'AbortError'
   )

@@ -1,4 +1,5 @@
 import { dirname } from 'node:path/posix';
+import { KacmeError } from '../domain/errors.ts';
 import { HostError } from '../domain/host-error.ts';
 
 /** One operation on a host's files, for its errors. */
@@ -74,12 +75,16 @@ function permissionRemedy({ access, account, path }: FileStep): string {
 export const tooLarge = (file: FileStep): HostError =>
   fileError(file, 'other', `it is larger than ${READ_LIMIT_BYTES} bytes, which no bundle is`);
 
-/** Cleans up after a failure; resolves to the error to throw, which then says so if even that failed. */
+/**
+ * Cleans up after a failure; resolves to the error to throw, which then says so if even that failed. Whoever has lost
+ * the mandate leaves it to the next holder, who sweeps.
+ */
 export async function withoutLeftovers(failure: unknown, clean: () => Promise<void>): Promise<unknown> {
   try {
     await clean();
     return failure;
   } catch (error) {
+    if (error instanceof KacmeError && error.code === 'ERR_MANDATE_LOST') return failure;
     const cause = new AggregateError([failure, error], 'the failure, and that of its cleanup');
     if (!(failure instanceof HostError)) return cause;
     const { code, host, step, reason, retry, remedy } = failure;

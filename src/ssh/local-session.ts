@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream';
 import { HostError } from '../domain/host-error.ts';
 import type { HostSpec, PoolSpec } from '../domain/model.ts';
 import type { FileStat, HostSession } from '../ports/host-session.ts';
+import type { EffectOptions, Mandate } from '../ports/leadership.ts';
 import { bounded } from './bounded.ts';
 import { explainErrno, unlessMissing } from './errno.ts';
 import {
@@ -74,45 +75,45 @@ export class LocalSession implements HostSession {
     return this.#run('read', `list ${path}`, path, { signal }, () => fs.readdir(path));
   }
 
-  createFile(path: string, content: Buffer, { signal }: Cancellable): Promise<void> {
-    return this.#run('create', `create ${path}`, path, { signal }, async (file) => {
+  createFile(path: string, content: Buffer, { signal, mandate }: EffectOptions): Promise<void> {
+    return this.#run('create', `create ${path}`, path, { signal, mandate }, async (file) => {
       // 0600 from the first byte: the content may be a private key.
       const handle = await fs.open(path, 'wx', 0o600);
       try {
         try {
+          mandate.assertHeld();
           await handle.writeFile(content, { signal });
           await handle.sync();
         } finally {
           await handle.close();
         }
       } catch (error) {
-        throw await withoutLeftovers(explainErrno(file, error), () => fs.rm(path, { force: true }));
+        throw await withoutLeftovers(explainErrno(file, error), async () => {
+          mandate.assertHeld();
+          await fs.rm(path, { force: true });
+        });
       }
     });
   }
 
-  link(existing: string, path: string, { signal }: Cancellable): Promise<void> {
-    return this.#run('create', `link ${existing} as ${path}`, path, { signal }, () =>
-      fs.link(existing, path),
-    );
+  link(existing: string, path: string, options: EffectOptions): Promise<void> {
+    return this.#run('create', `link ${existing} as ${path}`, path, options, () => fs.link(existing, path));
   }
 
-  rename(from: string, to: string, { signal }: Cancellable): Promise<void> {
-    return this.#run('write', `rename ${from} to ${to}`, to, { signal }, () => fs.rename(from, to));
+  rename(from: string, to: string, options: EffectOptions): Promise<void> {
+    return this.#run('write', `rename ${from} to ${to}`, to, options, () => fs.rename(from, to));
   }
 
-  remove(path: string, { signal }: Cancellable): Promise<void> {
-    return this.#run('write', `remove ${path}`, path, { signal }, () => unlessMissing(fs.unlink(path)));
+  remove(path: string, options: EffectOptions): Promise<void> {
+    return this.#run('write', `remove ${path}`, path, options, () => unlessMissing(fs.unlink(path)));
   }
 
-  setMode(path: string, mode: number, { signal }: Cancellable): Promise<void> {
-    return this.#run('own', `set the mode of ${path}`, path, { signal }, () => fs.chmod(path, mode));
+  setMode(path: string, mode: number, options: EffectOptions): Promise<void> {
+    return this.#run('own', `set the mode of ${path}`, path, options, () => fs.chmod(path, mode));
   }
 
-  setOwner(path: string, uid: number, gid: number, { signal }: Cancellable): Promise<void> {
-    return this.#run('own', `give ${path} to ${uid}:${gid}`, path, { signal }, () =>
-      fs.chown(path, uid, gid),
-    );
+  setOwner(path: string, uid: number, gid: number, options: EffectOptions): Promise<void> {
+    return this.#run('own', `give ${path} to ${uid}:${gid}`, path, options, () => fs.chown(path, uid, gid));
   }
 
   syncDirectory(path: string, { signal }: Cancellable): Promise<void> {
@@ -166,11 +167,12 @@ export class LocalSession implements HostSession {
     access: FileAccess,
     step: string,
     path: string,
-    { signal }: Cancellable,
+    { signal, mandate }: Cancellable & { readonly mandate?: Mandate },
     call: (file: FileStep) => Promise<T>,
   ): Promise<T> {
     signal.throwIfAborted();
     this.closed.throwIfAborted();
+    mandate?.assertHeld();
     const file: FileStep = { host: this.#host, account: this.#account, step, path, access };
     try {
       return await call(file);

@@ -1,6 +1,7 @@
 import { dirname } from 'node:path/posix';
 import type { SFTPWrapper } from 'ssh2';
 import { HostError } from '../domain/host-error.ts';
+import type { Mandate } from '../ports/leadership.ts';
 import { type Bounds, bounded, type Done } from './bounded.ts';
 import type { SshConnection } from './connection.ts';
 import type { FileStep } from './file-errors.ts';
@@ -13,6 +14,8 @@ const OPERATION_TIMEOUT_MS = 10_000;
 
 export interface RequestOptions<T> {
   readonly signal: AbortSignal;
+  /** Makes the request an effect: looked at when the way is open, immediately before it is sent. */
+  readonly mandate?: Mandate;
   /** Called with an answer that comes after the caller gave up. */
   readonly release?: (late: T, sftp: SFTPWrapper) => void;
 }
@@ -31,17 +34,21 @@ export class SftpRequests {
     this.#connection = connection;
   }
 
-  /** Sends one request. A status that says too little is explained with what the host tells of the place. */
+  /**
+   * Sends one request. A status that says too little is explained with what the host tells of the place. Throws
+   * `ERR_MANDATE_LOST`, with nothing sent.
+   */
   async call<T>(
     file: FileStep,
     start: (sftp: SFTPWrapper, done: Done<T>) => void,
-    { signal, release }: RequestOptions<T>,
+    { signal, mandate, release }: RequestOptions<T>,
   ): Promise<T> {
     const bounds = this.bounds<T>(file.step, { signal });
     const sftp = await bounded<SFTPWrapper>(
       (done) => void this.#opened().then((opened) => done(undefined, opened), done),
       this.bounds('start SFTP', { signal }),
     );
+    mandate?.assertHeld();
     try {
       return await bounded<T>((done) => start(sftp, done), {
         ...bounds,

@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 import type { ClientChannel, FileEntryWithStats, Stats } from 'ssh2';
 import { HostError } from '../domain/host-error.ts';
 import type { FileStat, HostSession } from '../ports/host-session.ts';
+import type { EffectOptions } from '../ports/leadership.ts';
 import { bounded } from './bounded.ts';
 import type { SshConnection } from './connection.ts';
 import {
@@ -86,22 +87,27 @@ export class SshSession implements HostSession {
     return entries.map(({ filename }) => filename);
   }
 
-  async createFile(path: string, content: Buffer, { signal }: Cancellable): Promise<void> {
+  async createFile(path: string, content: Buffer, { signal, mandate }: EffectOptions): Promise<void> {
     const file = this.#step('create', `create ${path}`, path);
+    const clean = () => this.remove(path, { signal: AbortSignal.timeout(CLEANUP_TIMEOUT_MS), mandate });
     const handle = await this.#sftp.call<Buffer>(
       file,
       // 0600 from the first byte: the content may be a private key.
       (sftp, done) => sftp.open(path, 'wx', { mode: 0o600 }, done),
       {
         signal,
-        release: (late, sftp) => sftp.close(late, () => sftp.unlink(path, ignoreResult)),
+        mandate,
+        release: (late) => {
+          this.#letGo(file, late);
+          void clean().catch(ignoreResult);
+        },
       },
     );
     try {
       await this.#sftp.call<void>(
         file,
         (sftp, done) => sftp.write(handle, content, 0, content.length, 0, (error) => done(error)),
-        { signal },
+        { signal, mandate },
       );
       await this.#fsync(file, handle, { signal });
       await this.#sftp.call<void>(file, (sftp, done) => sftp.close(handle, done), { signal });
@@ -109,51 +115,49 @@ export class SshSession implements HostSession {
       // Over a lost connection nothing can be removed: whoever comes next sweeps what was left.
       if (this.closed.aborted) throw error;
       this.#letGo(file, handle);
-      throw await withoutLeftovers(error, () =>
-        this.remove(path, { signal: AbortSignal.timeout(CLEANUP_TIMEOUT_MS) }),
-      );
+      throw await withoutLeftovers(error, clean);
     }
   }
 
-  link(existing: string, path: string, { signal }: Cancellable): Promise<void> {
+  link(existing: string, path: string, options: EffectOptions): Promise<void> {
     return this.#sftp.call<void>(
       this.#step('create', `link ${existing} as ${path}`, path),
       (sftp, done) =>
         requireExtension('hardlink@openssh.com', () => sftp.ext_openssh_hardlink(existing, path, done)),
-      { signal },
+      options,
     );
   }
 
-  rename(from: string, to: string, { signal }: Cancellable): Promise<void> {
+  rename(from: string, to: string, options: EffectOptions): Promise<void> {
     return this.#sftp.call<void>(
       this.#step('write', `rename ${from} to ${to}`, to),
       (sftp, done) =>
         requireExtension('posix-rename@openssh.com', () => sftp.ext_openssh_rename(from, to, done)),
-      { signal },
+      options,
     );
   }
 
-  remove(path: string, { signal }: Cancellable): Promise<void> {
+  remove(path: string, options: EffectOptions): Promise<void> {
     return this.#sftp.call<void>(
       this.#step('write', `remove ${path}`, path),
       (sftp, done) => sftp.unlink(path, (error) => done(isNoSuchFile(error) ? undefined : error)),
-      { signal },
+      options,
     );
   }
 
-  setMode(path: string, mode: number, { signal }: Cancellable): Promise<void> {
+  setMode(path: string, mode: number, options: EffectOptions): Promise<void> {
     return this.#sftp.call<void>(
       this.#step('own', `set the mode of ${path}`, path),
       (sftp, done) => sftp.chmod(path, mode, done),
-      { signal },
+      options,
     );
   }
 
-  setOwner(path: string, uid: number, gid: number, { signal }: Cancellable): Promise<void> {
+  setOwner(path: string, uid: number, gid: number, options: EffectOptions): Promise<void> {
     return this.#sftp.call<void>(
       this.#step('own', `give ${path} to ${uid}:${gid}`, path),
       (sftp, done) => sftp.chown(path, uid, gid, done),
-      { signal },
+      options,
     );
   }
 

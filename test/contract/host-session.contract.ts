@@ -7,6 +7,8 @@ import { text } from 'node:stream/consumers';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { HostError } from '../../src/domain/host-error.ts';
 import type { HostSession } from '../../src/ports/host-session.ts';
+import type { EffectOptions } from '../../src/ports/leadership.ts';
+import { heldMandate } from '../support/mandate.ts';
 import { giveTo } from '../support/ownership.ts';
 import { labAccount } from '../support/programs.ts';
 import { scratchDirectory } from '../support/scratch.ts';
@@ -24,6 +26,7 @@ export interface TransportKind {
 }
 
 const signal = new AbortController().signal;
+const effect: EffectOptions = { signal, mandate: heldMandate() };
 
 /** What every way into a host must do; paths are the same on both sides, since everything is one machine. */
 export function describeHostSession({ name, start, lockedDirectory }: TransportKind): void {
@@ -65,7 +68,7 @@ export function describeHostSession({ name, start, lockedDirectory }: TransportK
     describe('a file', () => {
       test('is created as 0600 with its whole content', async () => {
         const content = randomBytes(700_000);
-        await session.createFile(at('bundle.pem'), content, { signal });
+        await session.createFile(at('bundle.pem'), content, effect);
         expect(content.equals(await readFile(at('bundle.pem')))).toBe(true);
         expect((await stat(at('bundle.pem'))).mode & 0o7777).toBe(0o600);
         expect(
@@ -74,15 +77,13 @@ export function describeHostSession({ name, start, lockedDirectory }: TransportK
       });
 
       test('may be empty', async () => {
-        await session.createFile(at('empty'), Buffer.alloc(0), { signal });
+        await session.createFile(at('empty'), Buffer.alloc(0), effect);
         expect(await session.readFile(at('empty'), { signal })).toEqual(Buffer.alloc(0));
       });
 
       test('is never overwritten by creating it', async () => {
         await put('bundle.pem', 'old');
-        await expect(
-          session.createFile(at('bundle.pem'), Buffer.from('new'), { signal }),
-        ).rejects.toMatchObject({
+        await expect(session.createFile(at('bundle.pem'), Buffer.from('new'), effect)).rejects.toMatchObject({
           code: 'ERR_HOST_FILES',
           message: expect.stringMatching(/: create .*bundle\.pem: something is there already$/),
         });
@@ -121,10 +122,10 @@ export function describeHostSession({ name, start, lockedDirectory }: TransportK
 
       test('is hard-linked, and never over another', async () => {
         await put('file', 'content');
-        await session.link(at('file'), at('prev'), { signal });
+        await session.link(at('file'), at('prev'), effect);
         expect((await stat(at('prev'))).ino).toBe((await stat(at('file'))).ino);
         await put('other', 'other');
-        await expect(session.link(at('other'), at('prev'), { signal })).rejects.toMatchObject({
+        await expect(session.link(at('other'), at('prev'), effect)).rejects.toMatchObject({
           code: 'ERR_HOST_FILES',
           reason: 'something is there already',
         });
@@ -133,13 +134,13 @@ export function describeHostSession({ name, start, lockedDirectory }: TransportK
       test('replaces another by renaming', async () => {
         await put('new', 'new');
         await put('file', 'old');
-        await session.rename(at('new'), at('file'), { signal });
+        await session.rename(at('new'), at('file'), effect);
         expect(await readFile(at('file'), 'utf8')).toBe('new');
         expect(await readdir(directory)).toEqual(['file']);
       });
 
       test('that is missing cannot be renamed', async () => {
-        await expect(session.rename(at('missing'), at('file'), { signal })).rejects.toMatchObject({
+        await expect(session.rename(at('missing'), at('file'), effect)).rejects.toMatchObject({
           code: 'ERR_HOST_FILES',
           reason: 'no such file or directory',
         });
@@ -147,15 +148,15 @@ export function describeHostSession({ name, start, lockedDirectory }: TransportK
 
       test('is removed, as often as one likes', async () => {
         await put('file', '');
-        await session.remove(at('file'), { signal });
-        await session.remove(at('file'), { signal });
+        await session.remove(at('file'), effect);
+        await session.remove(at('file'), effect);
         expect(await readdir(directory)).toEqual([]);
       });
 
       test('takes a mode and an owner', async () => {
         await put('file', '');
-        await session.setMode(at('file'), 0o440, { signal });
-        await session.setOwner(at('file'), account.uid, account.gid, { signal });
+        await session.setMode(at('file'), 0o440, effect);
+        await session.setOwner(at('file'), account.uid, account.gid, effect);
         expect(await session.stat(at('file'), { signal })).toMatchObject({ mode: 0o440, uid: account.uid });
       });
     });
@@ -175,7 +176,7 @@ export function describeHostSession({ name, start, lockedDirectory }: TransportK
         for (const attempt of [
           session.readDirectory(at('none'), { signal }),
           session.syncDirectory(at('none'), { signal }),
-          session.createFile(at('none/file'), Buffer.from('x'), { signal }),
+          session.createFile(at('none/file'), Buffer.from('x'), effect),
         ]) {
           await expect(attempt).rejects.toMatchObject({
             code: 'ERR_HOST_FILES',
@@ -186,7 +187,7 @@ export function describeHostSession({ name, start, lockedDirectory }: TransportK
 
       test('that is not writable refuses a new file, and the remedy names it', async () => {
         const locked = await lockedDirectory(directory);
-        const attempt = session.createFile(join(locked, 'file'), Buffer.from('x'), { signal });
+        const attempt = session.createFile(join(locked, 'file'), Buffer.from('x'), effect);
         await expect(attempt).rejects.toBeInstanceOf(HostError);
         await expect(attempt).rejects.toMatchObject({
           code: 'ERR_HOST_NOT_WRITABLE',
@@ -232,16 +233,54 @@ export function describeHostSession({ name, start, lockedDirectory }: TransportK
 
     test('an aborted signal ends every call with its reason, and leaves nothing behind', async () => {
       const reason = new Error('the operator pressed Ctrl-C');
-      const aborted = { signal: AbortSignal.abort(reason) };
+      const aborted = { ...effect, signal: AbortSignal.abort(reason) };
       await expect(session.createFile(at('file'), Buffer.from('x'), aborted)).rejects.toBe(reason);
       await expect(session.stat(at('file'), aborted)).rejects.toBe(reason);
       await expect(session.connectSocket(join(root.path, 'echo.sock'), aborted)).rejects.toBe(reason);
       expect(await readdir(directory)).toEqual([]);
     });
 
+    test('a lost mandate lets no change out', async () => {
+      await put('file', 'content');
+      const mandate = heldMandate();
+      mandate.lose();
+      const deposed = { signal, mandate };
+      for (const attempt of [
+        session.createFile(at('new'), Buffer.from('x'), deposed),
+        session.link(at('file'), at('new'), deposed),
+        session.rename(at('file'), at('new'), deposed),
+        session.remove(at('file'), deposed),
+        session.setMode(at('file'), 0o400, deposed),
+        session.setOwner(at('file'), account.uid, account.gid, deposed),
+      ]) {
+        await expect(attempt).rejects.toMatchObject({ code: 'ERR_MANDATE_LOST' });
+      }
+      expect(await readdir(directory)).toEqual(['file']);
+      expect((await stat(at('file'))).mode & 0o7777).not.toBe(0o400);
+    });
+
+    test('a file is not written once the mandate is lost, and is left for the next holder to sweep', async () => {
+      const held = heldMandate();
+      let asked = 0;
+      const assertHeld = () => {
+        asked += 1;
+        if (asked > 1) held.lose();
+        held.assertHeld();
+      };
+      const creating = session.createFile(at('new'), Buffer.from('x'), {
+        signal,
+        mandate: { ...held, assertHeld },
+      });
+      await expect(creating).rejects.toMatchObject({ code: 'ERR_MANDATE_LOST' });
+      expect(await readFile(at('new'), 'utf8')).toBe('');
+    });
+
     test('a file that was being created when the caller gave up is removed', async () => {
       const caller = new AbortController();
-      const creating = session.createFile(at('file'), randomBytes(32 * 1024 * 1024), caller);
+      const creating = session.createFile(at('file'), randomBytes(32 * 1024 * 1024), {
+        ...effect,
+        signal: caller.signal,
+      });
       caller.abort(new Error('enough'));
       await expect(creating).rejects.toThrow('enough');
       await session.stat(directory, { signal }); // answered after what was sent before
@@ -250,7 +289,7 @@ export function describeHostSession({ name, start, lockedDirectory }: TransportK
 
     test('many calls side by side do not disturb each other', async () => {
       const names = Array.from({ length: 40 }, (_, i) => `file-${i}`);
-      await Promise.all(names.map((file) => session.createFile(at(file), Buffer.from(file), { signal })));
+      await Promise.all(names.map((file) => session.createFile(at(file), Buffer.from(file), effect)));
       const contents = await Promise.all(names.map((file) => session.readFile(at(file), { signal })));
       expect(contents.map(String)).toEqual(names);
     });

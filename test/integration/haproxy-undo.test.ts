@@ -128,7 +128,7 @@ describe('a change that fails is undone', () => {
     });
     await expect(lab.apply(selfSigned('lb.test'), { mandate })).rejects.toMatchObject({
       code: 'ERR_MANDATE_LOST',
-      reason: expect.stringContaining('Left as it is'),
+      reason: expect.stringContaining('Left to the holder of the mandate'),
     });
     expect(await lab.pem()).toBe(lab.old.bundlePem);
     expect(await lab.served()).toBe(lab.old.fingerprint256);
@@ -141,6 +141,30 @@ describe('a change that fails is undone', () => {
     expect(await lab.served()).toBe(next.fingerprint256);
     expect(await readdir(dirname(lab.host.certPath))).toEqual(['haproxy.pem']);
   });
+});
+
+test('a mandate lost in the middle of undoing stops that too, and the new holder finishes', async () => {
+  const mandate = heldMandate();
+  const lab = await haproxyLab({
+    wrap: (session) =>
+      intercept(session, 'remove', async (path, proceed) => {
+        await proceed();
+        if (path.endsWith('.tmp')) mandate.lose();
+      }),
+  });
+  const refused = refusedAtCommit();
+  await expect(lab.apply(refused, { mandate })).rejects.toMatchObject({
+    code: 'ERR_HAPROXY_REFUSED',
+    reason: expect.stringMatching(/Failed! Left to the holder of the mandate: .*haproxy\.pem$/),
+  });
+  expect(await lab.pem()).toBe(refused.bundlePem);
+  expect(await lab.served()).toBe(lab.old.fingerprint256);
+
+  const next = selfSigned('lb.test');
+  await lab.apply(next, { by: lab.restarted() });
+  expect(await lab.served()).toBe(next.fingerprint256);
+  expect(await lab.pem()).toBe(next.bundlePem);
+  expect(await readdir(dirname(lab.host.certPath))).toEqual(['haproxy.pem']);
 });
 
 describe('what cannot succeed is refused before anything is touched', () => {

@@ -6,6 +6,7 @@ import { text } from 'node:stream/consumers';
 import { Client } from 'ssh2';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { HostSession } from '../../src/ports/host-session.ts';
+import { heldMandate } from '../support/mandate.ts';
 import { giveTo } from '../support/ownership.ts';
 import { labAccount } from '../support/programs.ts';
 import { scratchDirectory } from '../support/scratch.ts';
@@ -86,9 +87,10 @@ describe('the account of docs/ssh.md', () => {
 
   test('lets kacme replace a file durably', async () => {
     const [draft, target] = [at('certificates/new'), at('certificates/haproxy.pem')];
-    await session.createFile(draft, Buffer.from('bundle'), { signal });
-    await session.rename(draft, target, { signal });
-    await session.link(target, `${target}.prev`, { signal });
+    const effect = { signal, mandate: heldMandate() };
+    await session.createFile(draft, Buffer.from('bundle'), effect);
+    await session.rename(draft, target, effect);
+    await session.link(target, `${target}.prev`, effect);
     await session.syncDirectory(at('certificates'), { signal });
     expect(await session.stat(target, { signal })).toMatchObject({ mode: 0o600, size: 6 });
   });

@@ -1,11 +1,12 @@
 import { execFile } from 'node:child_process';
 import { appendFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { SshSpec } from '../../src/domain/model.ts';
 import type { HostSession } from '../../src/ports/host-session.ts';
+import { heldMandate } from '../support/mandate.ts';
 import { freePort, loopbackAddress } from '../support/net.ts';
 import { giveTo } from '../support/ownership.ts';
 import { labAccount, programs } from '../support/programs.ts';
@@ -389,7 +390,10 @@ describe('SFTP', () => {
       onTestFinished(async () => void (await run('umount', [disk])));
       const session = await connect(await sshd());
       await expect(
-        session.createFile(join(disk, 'file'), Buffer.alloc(100_000, 1), { signal: never }),
+        session.createFile(join(disk, 'file'), Buffer.alloc(100_000, 1), {
+          signal: never,
+          mandate: heldMandate(),
+        }),
       ).rejects.toMatchObject({
         code: 'ERR_HOST_DISK_FULL',
         reason: 'the file system is full',
@@ -398,4 +402,14 @@ describe('SFTP', () => {
       await session.close();
     },
   );
+});
+
+test('a mandate lost while SFTP starts lets nothing be changed', async () => {
+  const server = await sshd();
+  const session = await connect(server);
+  const mandate = heldMandate();
+  const removing = session.remove(server.knownHostsFile, { signal: never, mandate });
+  mandate.lose();
+  await expect(removing).rejects.toMatchObject({ code: 'ERR_MANDATE_LOST' });
+  expect(await readdir(home(server))).toContain(basename(server.knownHostsFile));
 });

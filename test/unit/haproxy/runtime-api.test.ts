@@ -2,9 +2,17 @@ import { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { RuntimeApi } from '../../../src/haproxy/runtime-api.ts';
+import type { EffectOptions } from '../../../src/ports/leadership.ts';
+import { heldMandate } from '../../support/mandate.ts';
 
 /** A peer that answers each connection from a list and remembers what it was asked. Not HAProxy: only its framing. */
-function scripted(answers: readonly string[], socket: 'stats' | 'master' = 'stats') {
+function scripted(
+  answers: readonly string[],
+  {
+    socket = 'stats',
+    onConnected,
+  }: { socket?: 'stats' | 'master'; onConnected?: (nth: number) => void } = {},
+) {
   const asked: string[] = [];
   let next = 0;
   const runtime = new RuntimeApi({
@@ -16,6 +24,7 @@ function scripted(answers: readonly string[], socket: 'stats' | 'master' = 'stat
       sleep: async (_ms, { signal }) => signal.throwIfAborted(),
     },
     connect: async () => {
+      onConnected?.(next + 1);
       const answer = answers[Math.min(next++, answers.length - 1)] ?? '';
       const stream: Duplex = new Duplex({
         read: () => undefined,
@@ -58,7 +67,7 @@ describe('commands', () => {
   test('through the master CLI they go to the worker, and the connection is ended', async () => {
     const { runtime, asked } = scripted(
       [`Transaction created for certificate ${PATH}!\n\n`, 'Success!\n\nnothing\n\n'],
-      'master',
+      { socket: 'master' },
     );
     await runtime.setCertificate(PATH, 'pem', { bufferBytes: 16_384, ...signals() });
     await runtime.commit(PATH, signals());
@@ -140,12 +149,49 @@ describe('answers', () => {
       connect: async () => new Duplex({ read: () => undefined, write: (_chunk, _encoding, done) => done() }),
     });
     const controller = new AbortController();
-    const asking = runtime.abort(PATH, { signal: controller.signal });
+    const asking = runtime.abort(PATH, { ...signals(), signal: controller.signal });
     controller.abort(new Error('stopped by the test'));
     await expect(asking).rejects.toThrow('stopped by the test');
   });
 });
 
+describe('a mandate', () => {
+  const effects = {
+    set: (runtime: RuntimeApi, options: EffectOptions) =>
+      runtime.setCertificate(PATH, 'pem', { bufferBytes: 16_384, ...options }),
+    commit: (runtime: RuntimeApi, options: EffectOptions) => runtime.commit(PATH, options),
+    abort: (runtime: RuntimeApi, options: EffectOptions) => runtime.abort(PATH, options),
+  };
+
+  test.each(Object.entries(effects))('lost while connecting lets no %s out', async (_name, effect) => {
+    const options = signals();
+    const { runtime, asked } = scripted(['Success!\n\n'], { onConnected: () => options.mandate.lose() });
+    await expect(effect(runtime, options)).rejects.toMatchObject({ code: 'ERR_MANDATE_LOST' });
+    expect(asked).toEqual([]);
+  });
+
+  test.each(Object.entries(effects))(
+    'lost while another thread holds the lock lets no %s be repeated',
+    async (_name, effect) => {
+      const options = signals();
+      const { runtime, asked } = scripted([LOCKED], {
+        onConnected: (nth) => {
+          if (nth === 3) options.mandate.lose();
+        },
+      });
+      await expect(effect(runtime, options)).rejects.toMatchObject({ code: 'ERR_MANDATE_LOST' });
+      expect(asked).toHaveLength(2);
+    },
+  );
+
+  test('that is lost keeps nobody from looking', async () => {
+    const { mandate, ...options } = signals();
+    mandate.lose();
+    const { runtime } = scripted(['Filename: *x\n\n']);
+    expect(await runtime.showPending(PATH, options)).toBeUndefined();
+  });
+});
+
 function signals() {
-  return { signal: new AbortController().signal };
+  return { signal: new AbortController().signal, mandate: heldMandate() };
 }
