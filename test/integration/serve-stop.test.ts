@@ -221,8 +221,10 @@ describe('a changed configuration', () => {
   });
 });
 
-/** Without what every look changes. */
+/** Without what every look words anew. */
 const what = ({ certificates, hosts }: Status) => ({
   certificates,
-  hosts: hosts.map(({ observedAt: _, ...host }) => host),
+  places: hosts.flatMap(({ places }) =>
+    places.map(({ certificate, path, generation, state }) => ({ certificate, path, generation, state })),
+  ),
 });
