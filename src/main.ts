@@ -34,7 +34,9 @@ const context: CliContext = {
   now: () => new Date(),
   connect: async (options, { signal }) => {
     const config = await loadConfig(options.configPaths, { signal });
-    const running = await connectControl(config.control.socket, { signal });
+    const findService = (cancellation: { signal: AbortSignal }) =>
+      connectControl(config.control.socket, cancellation);
+    const running = await findService({ signal });
     if (running !== undefined) return { service: running, via: 'control socket', close: async () => {} };
     // Everything that does the work itself is loaded only now: asking a running service stays quick.
     const { DirectService } = await import('./compose/direct-service.ts');
@@ -44,7 +46,7 @@ const context: CliContext = {
       destination: process.stderr,
       env: process.env,
     });
-    const service = new DirectService(config, { log, version });
+    const service = new DirectService(config, { findService, log, version });
     return { service, via: 'direct', close: () => service.close() };
   },
   serve: async (options, { signal }) => {

@@ -276,7 +276,6 @@ function nextGeneration(
   return {
     generation,
     active: bundle.id,
-    renewAt: bundle.renewAt,
     lastSuccess: bundle.origin === 'acme' ? now.toISOString() : held?.lastSuccess,
     history: [
       ...history,
@@ -288,7 +287,6 @@ function nextGeneration(
         state: 'active',
         origin: bundle.origin,
         notAfter: bundle.notAfter,
-        installedAt: now.toISOString(),
       },
     ],
   };

@@ -1,33 +1,20 @@
 import type { Logger } from 'pino';
-import { type ErrorReport, KacmeError, reportError } from '../domain/errors.ts';
+import { KacmeError, reportError } from '../domain/errors.ts';
 import { HostError } from '../domain/host-error.ts';
-import type { DeploymentSpec, HostSpec, KacmeConfig, PoolSpec } from '../domain/model.ts';
+import type { DeploymentSpec, KacmeConfig, PoolSpec } from '../domain/model.ts';
 import type { HostObservation } from '../domain/observation.ts';
 import { decidePlace, type PlaceDecision } from '../domain/place-decision.ts';
-import type { HostStatus, PlaceResult, PlaceState, PlaceStatus } from '../domain/status.ts';
+import { type HostStatus, isInSync, type PlaceResult, type PlaceStatus } from '../domain/status.ts';
 import type { Verification } from '../ports/haproxy-host.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Bundles, Desired } from './bundles.ts';
-import type { Canary, CanaryGate, Halted, RolloutName } from './canary.ts';
+import type { Canary, CanaryGate, RolloutName } from './canary.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
+import { HostJournal, idOf, type Target } from './host-journal.ts';
 import { Lane } from './lane.ts';
+import { afterHandshakes, failed, type Place, placeIs, whenHalted } from './place.ts';
 import { waitForAll } from './wait-for-all.ts';
-
-/** One HAProxy process and what is deployed to it. */
-export interface Target {
-  readonly pool: PoolSpec;
-  readonly host: HostSpec;
-  readonly deployments: readonly DeploymentSpec[];
-}
-
-interface Place {
-  readonly deployment: DeploymentSpec;
-  readonly desired: Desired | undefined;
-  readonly decision: PlaceDecision | undefined;
-  /** Why it is not known what it should hold. */
-  readonly failure: KacmeError | undefined;
-}
 
 type PlaceChange = Extract<PlaceDecision, { action: 'change' }>;
 
@@ -40,7 +27,7 @@ export class Fleet {
   readonly #bundles: Bundles;
   readonly #deps: AppDeps;
   readonly #canaries: CanaryGate;
-  readonly #statuses = new Map<string, HostStatus>();
+  readonly #journal: HostJournal;
   /** One host is reconciled once at a time; changes of one pool are bounded by its `parallel`. */
   readonly #hostLanes = new Map<string, Lane>();
   readonly #changeLanes = new Map<string, Lane>();
@@ -50,6 +37,7 @@ export class Fleet {
     this.#bundles = bundles;
     this.#canaries = canaries;
     this.#deps = deps;
+    this.#journal = new HostJournal(deps);
   }
 
   /** Every host that has a deployment, narrowed by its configured name or to those that serve some certificate. */
@@ -66,20 +54,9 @@ export class Fleet {
     });
   }
 
-  /** As last observed. What was compared with an older generation than the present one is out of sync since. */
+  /** As last observed. */
   statuses(generations: ReadonlyMap<string, number>): readonly HostStatus[] {
-    const outdated = (place: PlaceStatus): boolean =>
-      isInSync(place.state) && (place.generation ?? 0) < (generations.get(place.certificate) ?? 0);
-    return this.targets().map((target) => {
-      const status = this.#statuses.get(idOf(target)) ?? unknownStatus(target);
-      const places = status.places.map(
-        (place): PlaceStatus =>
-          outdated(place)
-            ? { ...place, state: 'out of sync', reason: 'a newer bundle is on its way' }
-            : place,
-      );
-      return { ...status, places };
-    });
+    return this.targets().map((target) => this.#journal.statusOf(target, generations));
   }
 
   /** Looks and decides, changes nothing: for a status without a running service. */
@@ -95,7 +72,7 @@ export class Fleet {
             return this.#judgeUnchanged(target, place, { signal });
           }),
         );
-        this.#record(target, looked.observation, places);
+        this.#journal.record(target, looked.observation, places);
       },
       { signal },
     );
@@ -110,24 +87,31 @@ export class Fleet {
     const { certificate } = place.deployment;
     const generation = place.desired?.place.generation ?? 0;
     const halted = await this.#canaries.halted({ pool: pool.name, certificate, generation }, options);
-    return halted === undefined ? statusOf(place, 'out of sync', reason) : haltedStatus(place, halted, host);
+    return halted === undefined ? placeIs(place, 'out of sync', reason) : whenHalted(place, halted, host);
   }
 
-  /** Never throws for what goes wrong on the host: that is in the results. Throws when aborted. */
-  async reconcile(target: Target, options: EffectOptions): Promise<readonly PlaceResult[]> {
+  /**
+   * Never throws for what goes wrong on the host: that is in the results. Throws when aborted. A change that a loop
+   * made after `sinceMs` (monotonic) is told as this call's: whoever waits for it need not know who was faster.
+   */
+  async reconcile(
+    target: Target,
+    { sinceMs = Number.POSITIVE_INFINITY, ...options }: EffectOptions & { readonly sinceMs?: number },
+  ): Promise<readonly PlaceResult[]> {
     return this.#hostLane(target).run(
       async () => {
         const looked = await this.#look(target, options);
-        if (looked === undefined) return this.#resultsOfUnreachable(target);
+        if (looked === undefined) return this.#journal.resultsOfUnreachable(target);
         const results: PlaceResult[] = [];
         const places: PlaceStatus[] = [];
         for (const place of looked.places) {
           const { status, action, inSync } = await this.#settle(target, place, options);
           const { state: _, generation: __, ...rest } = status;
           places.push(status);
-          results.push({ pool: target.pool.name, host: target.host.name, ...rest, action, inSync });
+          const done = this.#journal.doneTo(target, status, action, sinceMs);
+          results.push({ pool: target.pool.name, host: target.host.name, ...rest, action: done, inSync });
         }
-        this.#record(target, looked.observation, places);
+        this.#journal.record(target, looked.observation, places);
         return results;
       },
       { signal: options.signal },
@@ -164,7 +148,7 @@ export class Fleet {
       observation = await this.#deps.hosts.host(pool, host).observe(deployments, { signal });
     } catch (error) {
       // Also of a file that leads to it, such as the pool's identity: other pools have others.
-      this.#recordFailure(target, expectedFailure(error, { signal }));
+      this.#journal.recordFailure(target, expectedFailure(error, { signal }));
       return undefined;
     }
     const places = await waitForAll(
@@ -217,10 +201,8 @@ export class Fleet {
     if (place.failure !== undefined) throw place.failure;
     const status = await this.#judgeUnchanged(target, place, options);
     // A bootstrap certificate yields to whatever is better: such a host lacks nothing.
-    const yields =
-      place.desired?.place.facts.selfSigned === true &&
-      (status.state === 'foreign' || status.state === 'kept');
-    return { status, action: 'left', inSync: yields || isInSync(status.state) };
+    const yields = place.desired?.place.facts.selfSigned === true && status.state === 'foreign';
+    return { status, action: 'left', inSync: yields || isInSync(status.state) === true };
   }
 
   async #judgeUnchanged(
@@ -231,11 +213,11 @@ export class Fleet {
     const { desired, decision, failure } = place;
     if (failure !== undefined) return failed(place, failure);
     if (desired === undefined || decision === undefined)
-      return statusOf(place, 'unknown', 'no bundle yet: run kacme bootstrap');
-    if (decision.action === 'leave') return statusOf(place, decision.state, decision.reason);
-    if (decision.action === 'change') return statusOf(place, 'out of sync', decision.reason);
+      return placeIs(place, 'unknown', 'no bundle yet: run kacme bootstrap');
+    if (decision.action === 'leave') return placeIs(place, decision.state, decision.reason);
+    if (decision.action === 'change') return placeIs(place, 'out of sync', decision.reason);
     if (!decision.memory) return this.#judgeFileOnly(target, place, desired, decision.reason, options);
-    return statusAfter(place, await this.#verify(target, desired, options), decision.reason);
+    return afterHandshakes(place, await this.#verify(target, desired, options), decision.reason);
   }
 
   #verify({ pool, host }: Target, desired: Desired, options: { signal: AbortSignal }): Promise<Verification> {
@@ -264,7 +246,7 @@ export class Fleet {
     );
 
     const left = (reason: string) => ({
-      status: statusOf(place, 'out of sync', reason),
+      status: placeIs(place, 'out of sync', reason),
       action: 'left' as const,
       inSync: false,
     });
@@ -276,7 +258,7 @@ export class Fleet {
     if (turn.kind === 'superseded') return left('a newer bundle is on its way');
     // A host that HAProxy could not start on gets its file even so: nothing there is worse than a bundle in doubt.
     if (turn.kind === 'halted' && (decision.swap || !decision.lacksFile))
-      return { status: haltedStatus(place, turn, host), action: 'left', inSync: false };
+      return { status: whenHalted(place, turn, host), action: 'left', inSync: false };
 
     const canary = turn.kind === 'lead' ? turn.canary : undefined;
     try {
@@ -293,7 +275,11 @@ export class Fleet {
       );
       await canary?.proven();
       const status = await this.#judgeChanged(target, place, present, verification, options);
-      return { status, action: present.swap ? 'swapped' : 'installed', inSync: isInSync(status.state) };
+      return {
+        status,
+        action: present.swap ? 'swapped' : 'installed',
+        inSync: isInSync(status.state) === true,
+      };
     } catch (error) {
       await this.#concludeFailedCanary(canary, error, options);
       options.signal.throwIfAborted();
@@ -321,9 +307,9 @@ export class Fleet {
     options: { signal: AbortSignal },
   ): Promise<PlaceStatus> {
     const { desired } = place;
-    if (remains !== undefined) return statusOf(place, 'out of sync', remains);
-    if (swap) return statusAfter(place, verification, 'swapped');
-    if (desired === undefined) return statusOf(place, 'file only', 'installed');
+    if (remains !== undefined) return placeIs(place, 'out of sync', remains);
+    if (swap) return afterHandshakes(place, verification, 'swapped');
+    if (desired === undefined) return placeIs(place, 'file only', 'installed');
     if (!memory)
       return this.#judgeFileOnly(
         target,
@@ -332,7 +318,7 @@ export class Fleet {
         'installed; HAProxy loads it when it starts',
         options,
       );
-    return statusAfter(place, await this.#verify(target, desired, options), 'file restored');
+    return afterHandshakes(place, await this.#verify(target, desired, options), 'file restored');
   }
 
   /** A socket that takes no connection means a stopped HAProxy, unless the host answers handshakes all the same. */
@@ -345,9 +331,8 @@ export class Fleet {
   ): Promise<PlaceStatus> {
     const { pool, host } = target;
     const verification = await this.#verify(target, desired, options);
-    if (verification.state === 'unverified') return statusOf(place, 'file only', reason);
-    if (verification.state === 'failed' && !verification.answered)
-      return statusOf(place, 'file only', reason);
+    if (verification.state === 'unverified') return placeIs(place, 'file only', reason);
+    if (verification.state === 'failed' && !verification.answered) return placeIs(place, 'file only', reason);
     const socket = pool.haproxy.socket ?? pool.haproxy.masterSocket ?? 'its socket';
     const answer =
       verification.state === 'failed' ? verification.reason : 'handshakes present the new certificate';
@@ -376,68 +361,6 @@ export class Fleet {
     else canary.passOn();
   }
 
-  #record(target: Target, observation: HostObservation, places: readonly PlaceStatus[]): void {
-    const before = this.#statuses.get(idOf(target));
-    const { haproxy } = observation;
-    const status: HostStatus = {
-      pool: target.pool.name,
-      host: target.host.name,
-      reachable: true,
-      haproxyVersion: haproxy.state === 'running' ? haproxy.version : undefined,
-      observedAt: this.#deps.clock.now().toISOString(),
-      places,
-    };
-    this.#statuses.set(idOf(target), status);
-    const log = this.#logOf(target);
-    if (before?.reachable === false) log.info('host is back');
-    places.forEach((place, i) => {
-      if (before?.places[i]?.state === place.state) return;
-      const level = isInSync(place.state) ? 'info' : 'warn';
-      log[level](
-        { certificate: place.certificate, path: place.path, state: place.state, reason: place.reason },
-        'place state changed',
-      );
-    });
-  }
-
-  #recordFailure(target: Target, error: KacmeError): void {
-    const before = this.#statuses.get(idOf(target));
-    const failure = reportError(error);
-    const state = error.code === 'ERR_HOST_UNREACHABLE' ? 'unreachable' : 'failed';
-    const places = target.deployments.map((deployment): PlaceStatus => {
-      const { certificate, path } = deployment;
-      return { certificate, path, generation: undefined, state, reason: error.message, failure };
-    });
-    this.#statuses.set(idOf(target), {
-      pool: target.pool.name,
-      host: target.host.name,
-      reachable: false,
-      haproxyVersion: before?.haproxyVersion,
-      observedAt: this.#deps.clock.now().toISOString(),
-      places,
-    });
-    const repeated = before?.places[0]?.failure?.message === error.message;
-    this.#logOf(target)[repeated ? 'debug' : 'warn']({ err: error }, 'host cannot be observed');
-  }
-
-  #resultsOfUnreachable({ pool, host, deployments }: Target): readonly PlaceResult[] {
-    const failures = this.#statuses.get(idOf({ pool, host }))?.places;
-    return deployments.map(({ certificate, path }, i) => {
-      const failure: ErrorReport | undefined = failures?.[i]?.failure;
-      const reason = failure?.message ?? 'the host cannot be observed';
-      return {
-        pool: pool.name,
-        host: host.name,
-        certificate,
-        path,
-        action: 'failed',
-        inSync: false,
-        reason,
-        failure,
-      };
-    });
-  }
-
   #hostLane(target: Target): Lane {
     return laneOf(this.#hostLanes, idOf(target), 1);
   }
@@ -457,12 +380,6 @@ function laneOf(lanes: Map<string, Lane>, id: string, concurrency: number): Lane
   return lane;
 }
 
-const idOf = ({ pool, host }: Pick<Target, 'pool' | 'host'>): string =>
-  `${pool.name}/${host.name}:${host.port}`;
-
-const isInSync = (state: PlaceState): boolean =>
-  state === 'in sync' || state === 'unverified' || state === 'file only';
-
 /** SNI of the verifying handshakes: HAProxy chooses among its certificates by it. */
 function servernameOf({ place }: Desired): string {
   return place.identifiers[0] ?? '';
@@ -477,50 +394,5 @@ function changeFor(place: Place, desired: Desired, decision: PlaceChange) {
     swap: decision.swap,
     // Only a swap is undone when handshakes fail: a file that was missing is worth having whatever they say.
     verifyServername: decision.swap ? servernameOf(desired) : undefined,
-  };
-}
-
-function statusOf({ deployment, desired }: Place, state: PlaceState, reason: string): PlaceStatus {
-  const { certificate, path } = deployment;
-  return { certificate, path, generation: desired?.place.generation, state, reason, failure: undefined };
-}
-
-function statusAfter(place: Place, verification: Verification, reason: string): PlaceStatus {
-  switch (verification.state) {
-    case 'verified':
-      return statusOf(place, 'in sync', `${reason}; ${verification.handshakes} handshakes present it`);
-    case 'unverified':
-      return statusOf(place, 'unverified', `${reason}; ${verification.reason}`);
-    case 'failed':
-      return statusOf(place, 'out of sync', `${reason}, but ${verification.reason}`);
-  }
-}
-
-/** The host that failed says what to do; the others, that they wait for it. */
-function haltedStatus(place: Place, { host, failure, until }: Halted, self: HostSpec): PlaceStatus {
-  const reason = `rollout halted until ${until.toISOString()}: ${failure.message}`;
-  return { ...statusOf(place, 'out of sync', reason), failure: host === self.name ? failure : undefined };
-}
-
-function failed(place: Place, error: unknown): PlaceStatus {
-  const failure = reportError(error);
-  return { ...statusOf(place, 'failed', failure.message), failure };
-}
-
-function unknownStatus({ pool, host, deployments }: Target): HostStatus {
-  return {
-    pool: pool.name,
-    host: host.name,
-    reachable: undefined,
-    haproxyVersion: undefined,
-    observedAt: undefined,
-    places: deployments.map(({ certificate, path }) => ({
-      certificate,
-      path,
-      generation: undefined,
-      state: 'unknown',
-      reason: 'not looked at yet',
-      failure: undefined,
-    })),
   };
 }

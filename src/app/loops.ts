@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { AppDeps } from './deps.ts';
-import type { Target } from './fleet.ts';
+import type { Target } from './host-journal.ts';
 import type { LocalService } from './service.ts';
 import { Wake } from './wake.ts';
 

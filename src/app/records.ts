@@ -48,15 +48,12 @@ const HistoryEntry = z.object({
   state: z.enum(['active', 'superseded', 'revoked']),
   origin: Origin,
   notAfter: Instant,
-  installedAt: Instant,
 });
 
 /** What the hosts should hold of one certificate: its generation and the bundle that is active in it. */
 const Certificate = z.object({
   generation: Generation,
   active: maybe(z.string()),
-  /** null: not drawn. */
-  renewAt: Instant.nullable(),
   /** When the CA last issued it. */
   lastSuccess: maybe(Instant),
   history: z.array(HistoryEntry).readonly(),
@@ -99,7 +96,7 @@ const Order = z.object({
   identifiers: Names,
   keyPem: z.string(),
   url: maybe(z.string()),
-  state: z.enum(['creating', 'created', 'finalizing', 'finalized']),
+  state: z.enum(['creating', 'created', 'finalizing']),
   challengeTokens: Names,
   createdAt: Instant,
 });

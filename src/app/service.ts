@@ -1,4 +1,4 @@
-import { KacmeError, reportError } from '../domain/errors.ts';
+import { type KacmeError, reportError } from '../domain/errors.ts';
 import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
 import { chooseIssuer, decideRenewal, type RenewalDecision } from '../domain/renewal.ts';
 import type { CertificateResult, CertificateStatus, PlaceResult, Status, Summary } from '../domain/status.ts';
@@ -9,7 +9,8 @@ import { Bundles } from './bundles.ts';
 import { CanaryGate } from './canary.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
-import { Fleet, type Target } from './fleet.ts';
+import { Fleet } from './fleet.ts';
+import type { Target } from './host-journal.ts';
 import { CertificateIssuer } from './issue.ts';
 import { Lane } from './lane.ts';
 import { assertHostNamed, certificatesNamed } from './names.ts';
@@ -51,7 +52,7 @@ export interface RenewalPlan {
  * What kacme does, for one configuration: the operator's commands, and the single steps that `serve` repeats.
  * Without a mandate it only reads.
  */
-export class LocalService implements KacmeService {
+export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
   readonly fleet: Fleet;
   readonly #config: KacmeConfig;
   readonly #deps: AppDeps;
@@ -95,7 +96,7 @@ export class LocalService implements KacmeService {
   }
 
   async bootstrap({ signal, onProgress }: CommandOptions): Promise<Summary> {
-    const options = this.#effects(signal);
+    const options = { ...this.#effects(signal), sinceMs: this.#deps.clock.monotonicMs() };
     const certificates = await this.prepare(options);
     for (const { certificate, action, reason } of certificates)
       onProgress({ message: `${certificate}: ${action} (${reason})` });
@@ -144,14 +145,19 @@ export class LocalService implements KacmeService {
       );
     }
     const options = this.#effects(signal);
+    const sinceMs = this.#deps.clock.monotonicMs();
     const certificates = await waitForAll(
       specs.map((spec) => this.#renewOne(spec, force, { ...options, onProgress })),
     );
     const issued = certificates
       .filter(({ action }) => action === 'issued')
       .map(({ certificate }) => certificate);
-    const places = await this.#distribute(this.fleet.targets({ certificates: issued }), options, onProgress);
-    return summarize(certificates, places);
+    const targets = this.fleet.targets({ certificates: issued });
+    const places = await this.#distribute(targets, { ...options, sinceMs }, onProgress);
+    return summarize(
+      certificates,
+      places.filter(({ certificate }) => issued.includes(certificate)),
+    );
   }
 
   async #renewOne(
@@ -183,17 +189,6 @@ export class LocalService implements KacmeService {
     if (host !== undefined) assertHostNamed(this.#config, host);
     const targets = this.fleet.targets({ host });
     return summarize([], await this.#distribute(targets, this.#effects(signal), onProgress));
-  }
-
-  async reloadConfig(): Promise<void> {
-    throw new KacmeError(
-      'ERR_CONTROL_UNREACHABLE',
-      'no kacme serve is running that could take the configuration over',
-      {
-        retry: 'never',
-        remedy: 'start kacme serve; it reads the configuration when it starts',
-      },
-    );
   }
 
   /** Which issuer would be asked, and whether a new bundle is needed now. */
@@ -230,7 +225,7 @@ export class LocalService implements KacmeService {
 
   async #distribute(
     targets: readonly Target[],
-    options: EffectOptions,
+    options: EffectOptions & { readonly sinceMs?: number },
     onProgress: CommandOptions['onProgress'],
   ): Promise<readonly PlaceResult[]> {
     await this.fleet.resume(targets, options);

@@ -17,6 +17,9 @@ export interface SupervisorOptions {
   readonly leadership: Leadership;
 }
 
+/** From the start of the service until it leads, when nobody else does. */
+const TAKING_LOCK_WITHIN_MS = 5_000;
+
 interface Leading {
   readonly service: LocalService;
   readonly mandate: Mandate;
@@ -160,7 +163,7 @@ export class Supervisor implements KacmeService {
     options: CommandOptions,
     run: (service: LocalService, options: CommandOptions) => Promise<Summary>,
   ): Promise<Summary> {
-    const { service, stop } = this.#leading ?? (await this.#refuse(options));
+    const { service, stop } = await this.#presentLeading(options);
     const running = run(service, { ...options, signal: AbortSignal.any([options.signal, stop]) });
     this.#commands.add(running);
     try {
@@ -177,11 +180,21 @@ export class Supervisor implements KacmeService {
     }
   }
 
-  async #refuse(options: { signal: AbortSignal }): Promise<never> {
-    throw new KacmeError('ERR_MANDATE_HELD', `cannot act: ${await this.#whyNotLeading(options)}`, {
-      retry: 'later',
-      remedy: 'ask the kacme that holds the store, or wait until it has finished',
-    });
+  /** A command that comes while the lock is being taken waits a moment; one that comes to a standby is refused. */
+  async #presentLeading({ signal }: { signal: AbortSignal }): Promise<Leading> {
+    const { clock } = this.#options.depsFor(this.#config);
+    const giveUpMs = clock.monotonicMs() + TAKING_LOCK_WITHIN_MS;
+    while (this.#leading === undefined) {
+      const holder = await this.#options.leadership.holder({ signal });
+      if (holder !== undefined || clock.monotonicMs() > giveUpMs) {
+        throw new KacmeError('ERR_MANDATE_HELD', `cannot act: ${await this.#whyNotLeading({ signal })}`, {
+          retry: 'later',
+          remedy: 'ask the kacme that holds the store, or wait until it has finished',
+        });
+      }
+      await clock.sleep(50, { signal });
+    }
+    return this.#leading;
   }
 
   async #whyNotLeading(options: { signal: AbortSignal }): Promise<string> {

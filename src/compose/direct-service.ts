@@ -12,6 +12,15 @@ import { serveChallenges, wireAdapters } from './adapters.ts';
 import { Releasers } from './releasers.ts';
 import { systemClock } from './system.ts';
 
+export interface DirectServiceOptions {
+  /** The running service, if there is one by now. */
+  readonly findService: (options: { signal: AbortSignal }) => Promise<KacmeService | undefined>;
+  readonly log: Logger;
+  readonly version: string;
+}
+
+type Acting = Pick<KacmeService, 'bootstrap' | 'renew' | 'distribute'>;
+
 interface Opened {
   readonly service: LocalService;
   readonly store: FileStateStore;
@@ -23,12 +32,14 @@ interface Opened {
  */
 export class DirectService implements KacmeService {
   readonly #config: KacmeConfig;
+  readonly #findService: DirectServiceOptions['findService'];
   readonly #log: Logger;
   readonly #version: string;
   readonly #releasers = new Releasers();
 
-  constructor(config: KacmeConfig, { log, version }: { log: Logger; version: string }) {
+  constructor(config: KacmeConfig, { findService, log, version }: DirectServiceOptions) {
     this.#config = config;
+    this.#findService = findService;
     this.#log = log;
     this.#version = version;
   }
@@ -39,8 +50,7 @@ export class DirectService implements KacmeService {
   }
 
   async bootstrap(options: CommandOptions): Promise<Summary> {
-    const { service } = await this.#acquire('bootstrap', options);
-    return service.bootstrap(options);
+    return this.#act('bootstrap', options, (service) => service.bootstrap(options));
   }
 
   async renew(request: Parameters<KacmeService['renew']>[0], options: CommandOptions): Promise<Summary> {
@@ -50,16 +60,18 @@ export class DirectService implements KacmeService {
       const { service } = await this.#open({ readOnly: true, mandate: undefined });
       return service.renew(request, options);
     }
-    const { service, store } = await this.#acquire('renew', options);
-    const challenges = await serveChallenges(this.#config, store, this.#log, options);
-    this.#releasers.add('challenge server', () => challenges.close());
-    return service.renew(request, options);
+    return this.#act('renew', options, async (service, store) => {
+      if (store !== undefined) {
+        const challenges = await serveChallenges(this.#config, store, this.#log, options);
+        this.#releasers.add('challenge server', () => challenges.close());
+      }
+      return service.renew(request, options);
+    });
   }
 
   async distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary> {
     if (request.host !== undefined) assertHostNamed(this.#config, request.host);
-    const { service } = await this.#acquire('distribute', options);
-    return service.distribute(request, options);
+    return this.#act('distribute', options, (service) => service.distribute(request, options));
   }
 
   async reloadConfig(): Promise<void> {
@@ -77,19 +89,27 @@ export class DirectService implements KacmeService {
     await this.#releasers.releaseAll(this.#log);
   }
 
-  async #acquire(command: string, { signal }: { signal: AbortSignal }): Promise<Opened> {
+  /** With the lock by itself (then `store` is given); else through the service that has taken it meanwhile. */
+  async #act(
+    command: string,
+    { signal }: { signal: AbortSignal },
+    run: (service: Acting, store: FileStateStore | undefined) => Promise<Summary>,
+  ): Promise<Summary> {
     const { file: root } = this.#config.store;
     const leadership = new SocketLeadership(root, { clock: systemClock, command: `kacme ${command}` });
     const mandate = await leadership.tryAcquire({ signal });
-    if (mandate === undefined) {
-      const holder = (await leadership.holder({ signal })) ?? 'another kacme that has just ended';
-      throw new KacmeError('ERR_MANDATE_HELD', `cannot ${command}: the store ${root} is held by ${holder}`, {
-        retry: 'later',
-        remedy: 'wait until it has finished, then try again',
-      });
+    if (mandate !== undefined) {
+      this.#releasers.add('lock', () => mandate.release());
+      const { service, store } = await this.#open({ readOnly: false, mandate });
+      return run(service, store);
     }
-    this.#releasers.add('lock', () => mandate.release());
-    return this.#open({ readOnly: false, mandate });
+    const running = await this.#findService({ signal });
+    if (running !== undefined) return run(running, undefined);
+    const holder = (await leadership.holder({ signal })) ?? 'another kacme that has just ended';
+    throw new KacmeError('ERR_MANDATE_HELD', `cannot ${command}: the store ${root} is held by ${holder}`, {
+      retry: 'later',
+      remedy: 'wait until it has finished, then try again',
+    });
   }
 
   async #open({ readOnly, mandate }: { readOnly: boolean; mandate: Mandate | undefined }): Promise<Opened> {

@@ -44,6 +44,24 @@ export type PlaceState =
   /** Not looked at yet. */
   | 'unknown';
 
+/**
+ * Whether a place is as it should be, as far as can be told: `kept` is better than the bundle, `unverified` and
+ * `file only` lack only what cannot be had now. Undefined: not known yet.
+ */
+export function isInSync(state: PlaceState): boolean | undefined {
+  switch (state) {
+    case 'in sync':
+    case 'unverified':
+    case 'file only':
+    case 'kept':
+      return true;
+    case 'unknown':
+      return undefined;
+    default:
+      return false;
+  }
+}
+
 export interface HostStatus {
   readonly pool: string;
   readonly host: string;

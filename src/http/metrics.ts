@@ -1,5 +1,5 @@
 import type { Gauge, Registry } from 'prom-client';
-import type { PlaceState, PlaceStatus, Status } from '../domain/status.ts';
+import { isInSync, type PlaceStatus, type Status } from '../domain/status.ts';
 
 export interface MetricsPage {
   readonly contentType: string;
@@ -130,24 +130,12 @@ function setMoment(gauge: Gauge<'certificate'>, certificate: string, date: strin
   if (date !== undefined) gauge.set({ certificate }, Date.parse(date) / 1000);
 }
 
-const IN_SYNC: Readonly<Record<PlaceState, 0 | 1 | undefined>> = {
-  'in sync': 1,
-  unverified: 1,
-  'file only': 1,
-  kept: 1,
-  'out of sync': 0,
-  foreign: 0,
-  failed: 0,
-  unreachable: 0,
-  unknown: undefined,
-};
-
 /** A certificate that lies in several places of one host is in sync when all of them are. */
 function syncByCertificate(places: readonly PlaceStatus[]): ReadonlyMap<string, 0 | 1> {
   const values = new Map<string, 0 | 1>();
   for (const { certificate, state } of places) {
-    const value = IN_SYNC[state];
-    if (value !== undefined) values.set(certificate, values.get(certificate) === 0 ? 0 : value);
+    const inSync = isInSync(state);
+    if (inSync !== undefined) values.set(certificate, inSync && values.get(certificate) !== 0 ? 1 : 0);
   }
   return values;
 }

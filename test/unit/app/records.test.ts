@@ -36,7 +36,6 @@ const examples = [
     value: {
       generation: 2,
       active: 'f2',
-      renewAt: null,
       lastSuccess: at,
       history: [
         {
@@ -47,7 +46,6 @@ const examples = [
           state: 'superseded',
           origin: 'self-signed',
           notAfter: at,
-          installedAt: at,
         },
       ],
     },
