@@ -1,10 +1,12 @@
 import type { Logger } from 'pino';
 import { KacmeError, reportError } from '../domain/errors.ts';
 import { HostError } from '../domain/host-error.ts';
+import { Lane } from '../domain/lane.ts';
 import type { DeploymentSpec, KacmeConfig, PoolSpec } from '../domain/model.ts';
 import type { HostObservation } from '../domain/observation.ts';
 import { decidePlace, type PlaceDecision } from '../domain/place-decision.ts';
 import { type HostStatus, isInSync, type PlaceResult, type PlaceStatus } from '../domain/status.ts';
+import { waitForAll } from '../domain/wait-for-all.ts';
 import type { Verification } from '../ports/haproxy-host.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Bundles, Desired } from './bundles.ts';
@@ -12,9 +14,7 @@ import type { Canary, CanaryGate, RolloutName } from './canary.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
 import { HostJournal, idOf, type Target } from './host-journal.ts';
-import { Lane } from './lane.ts';
 import { afterHandshakes, failed, type Place, placeIs, whenHalted } from './place.ts';
-import { waitForAll } from './wait-for-all.ts';
 
 type PlaceChange = Extract<PlaceDecision, { action: 'change' }>;
 

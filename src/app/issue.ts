@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { KacmeError, reportError } from '../domain/errors.ts';
 import type { CertificateSpec } from '../domain/model.ts';
 import { backoffUntil } from '../domain/renewal.ts';
+import { waitForAll } from '../domain/wait-for-all.ts';
 import { readBundlePem, renderBundlePem } from '../domain/x509.ts';
 import type { Authorization, CertificateAuthority, Order } from '../ports/certificate-authority.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
@@ -12,7 +13,6 @@ import type { Bundles } from './bundles.ts';
 import type { AppDeps } from './deps.ts';
 import { OrderJournal, type StoredOrder } from './order-journal.ts';
 import { backoffRecord, challengeRecord, listRecords, loadRecord, orderRecord } from './records.ts';
-import { waitForAll } from './wait-for-all.ts';
 
 /** For what must be written although the work is cancelled or failed. */
 const CLEANUP_WITHIN_MS = 5_000;

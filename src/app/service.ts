@@ -1,7 +1,9 @@
 import { type KacmeError, reportError } from '../domain/errors.ts';
+import { Lane } from '../domain/lane.ts';
 import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
 import { chooseIssuer, decideRenewal, type RenewalDecision } from '../domain/renewal.ts';
 import type { CertificateResult, CertificateStatus, PlaceResult, Status, Summary } from '../domain/status.ts';
+import { waitForAll } from '../domain/wait-for-all.ts';
 import type { EffectOptions, Mandate } from '../ports/leadership.ts';
 import type { CommandOptions, KacmeService } from '../ports/service.ts';
 import { Authorities } from './authorities.ts';
@@ -12,11 +14,9 @@ import { expectedFailure } from './expected-failure.ts';
 import { Fleet } from './fleet.ts';
 import type { Target } from './host-journal.ts';
 import { CertificateIssuer } from './issue.ts';
-import { Lane } from './lane.ts';
 import { assertHostNamed, certificatesNamed } from './names.ts';
 import { type BackoffRecord, backoffRecord, loadRecord, orderRecord } from './records.ts';
 import { SingleFlight } from './single-flight.ts';
-import { waitForAll } from './wait-for-all.ts';
 
 /** Bounds what one kacme asks of a CA at a time. */
 const ORDERS_IN_FLIGHT = 8;

@@ -2,11 +2,12 @@ import type { Logger } from 'pino';
 import { KacmeError } from '../domain/errors.ts';
 import { HostError } from '../domain/host-error.ts';
 import type { HostSpec } from '../domain/model.ts';
+import { waitForAll } from '../domain/wait-for-all.ts';
 import { readBundlePem } from '../domain/x509.ts';
 import type { HostChange, Verification } from '../ports/haproxy-host.ts';
 import type { HostSession } from '../ports/host-session.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
-import { Checkpoint, sideBySide, type Unwound } from './checkpoint.ts';
+import { Checkpoint, type Unwound } from './checkpoint.ts';
 import { FileReplacement } from './file-replacement.ts';
 import { MemorySwap } from './memory-swap.ts';
 import type { HostView } from './observe.ts';
@@ -92,7 +93,7 @@ class Change {
 
   /** Everything that can be known before something is touched. */
   async #look(): Promise<void> {
-    await sideBySide([
+    await waitForAll([
       ...this.#files.map((file) => file.look(this.#session, this.#options)),
       ...(this.#memory === undefined ? [] : [this.#memory.look(this.#options)]),
     ]);
@@ -118,12 +119,12 @@ class Change {
       this.#checkpoint.guard("HAProxy's memory", (options) => memory.undo(options, held));
       tasks.push(memory.set(this.#options));
     }
-    await sideBySide(tasks);
+    await waitForAll(tasks);
     this.#warnOfLostOwners();
   }
 
   async #activate(): Promise<void> {
-    await sideBySide(this.#files.map((file) => file.activate(this.#session, this.#options)));
+    await waitForAll(this.#files.map((file) => file.activate(this.#session, this.#options)));
   }
 
   async #takeVerification(): Promise<Verification> {
@@ -152,7 +153,7 @@ class Change {
   async #cleanUp(): Promise<void> {
     try {
       await this.#take('clean up', () =>
-        sideBySide(this.#files.map((file) => file.forgetPrevious(this.#session, this.#options))),
+        waitForAll(this.#files.map((file) => file.forgetPrevious(this.#session, this.#options))),
       );
     } catch (error) {
       const { view, log } = this.#context;

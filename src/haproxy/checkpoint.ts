@@ -60,10 +60,3 @@ export class Checkpoint {
     return { undone, failed, left };
   }
 }
-
-/** Runs tasks side by side and waits for all of them even when one fails, so that nothing acts after an undo. */
-export async function sideBySide(tasks: readonly Promise<unknown>[]): Promise<void> {
-  const outcomes = await Promise.allSettled(tasks);
-  const failure = outcomes.find((outcome) => outcome.status === 'rejected');
-  if (failure !== undefined) throw failure.reason;
-}

@@ -3,10 +3,11 @@ import { basename, dirname, join } from 'node:path/posix';
 import { HostError } from '../domain/host-error.ts';
 import type { DeploymentSpec } from '../domain/model.ts';
 import type { LoadedCertificate } from '../domain/observation.ts';
+import { waitForAll } from '../domain/wait-for-all.ts';
 import { readBundlePem } from '../domain/x509.ts';
 import type { HostSession } from '../ports/host-session.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
-import { sideBySide, type UndoOptions } from './checkpoint.ts';
+import type { UndoOptions } from './checkpoint.ts';
 import { type HostFile, readHostFile } from './host-file.ts';
 
 export type Ownership = Pick<DeploymentSpec, 'mode' | 'owner' | 'group'>;
@@ -97,7 +98,7 @@ export class FileReplacement {
   ): Promise<void> {
     this.#plan = planPrevious({ current: this.#current?.content, stale: this.#stale, wanted, loaded });
     this.#reached = 'prepared';
-    await sideBySide([
+    await waitForAll([
       this.#keepPrevious(session, options),
       this.#upload(session, wanted, options),
       ...this.#leftovers.map((path) => session.remove(path, options)),

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
+import { Lane } from '../domain/lane.ts';
 import type { DeploymentSpec, HostSpec, PoolSpec } from '../domain/model.ts';
 import type { HostObservation } from '../domain/observation.ts';
 import type { Clock } from '../ports/clock.ts';
@@ -7,7 +8,6 @@ import type { HaproxyHost, HaproxyHosts, HostChange, Verification } from '../por
 import type { HostSession, OpenHostSession } from '../ports/host-session.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import { applyChange } from './apply.ts';
-import { Mutex } from './mutex.ts';
 import { type HostView, observeHost, runtimeOf } from './observe.ts';
 import { TransactionWatch } from './transaction-watch.ts';
 import { short, verifyHandshakes } from './verify.ts';
@@ -18,16 +18,18 @@ export interface HaproxyHostsOptions {
   readonly log: Logger;
 }
 
+const NEVER = { signal: new AbortController().signal };
+
 /** The hosts of all pools. A host whose configuration changed gets a new object and a new connection. */
 export function createHaproxyHosts(options: HaproxyHostsOptions): HaproxyHosts {
   const hosts = new Map<string, RemoteHaproxyHost>();
   /** By the way in, not by pool or socket: the same process may stand in two pools under two names. */
-  const locks = new Map<string, Mutex>();
+  const locks = new Map<string, Lane>();
   const retired = new Set<Promise<void>>();
 
-  const lockOf = (pool: PoolSpec, host: HostSpec): Mutex => {
+  const lockOf = (pool: PoolSpec, host: HostSpec): Lane => {
     const key = pool.ssh === undefined ? 'local' : `${host.address} ${host.port}`;
-    const lock = locks.get(key) ?? new Mutex();
+    const lock = locks.get(key) ?? new Lane(1);
     locks.set(key, lock);
     return lock;
   };
@@ -59,12 +61,12 @@ class RemoteHaproxyHost implements HaproxyHost {
   readonly pool: PoolSpec;
   readonly host: HostSpec;
   readonly #label: string;
-  readonly #lock: Mutex;
+  readonly #lock: Lane;
   readonly #options: HaproxyHostsOptions;
   readonly #watch: TransactionWatch;
   #session: HostSession | undefined;
 
-  constructor(pool: PoolSpec, host: HostSpec, lock: Mutex, options: HaproxyHostsOptions) {
+  constructor(pool: PoolSpec, host: HostSpec, lock: Lane, options: HaproxyHostsOptions) {
     this.pool = pool;
     this.host = host;
     this.#label = `${pool.name}/${host.name}`;
@@ -117,7 +119,7 @@ class RemoteHaproxyHost implements HaproxyHost {
       const session = this.#session;
       this.#session = undefined;
       await session?.close();
-    });
+    }, NEVER);
   }
 
   async #apply(change: HostChange, { signal, mandate }: EffectOptions): Promise<Verification> {

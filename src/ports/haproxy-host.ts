@@ -39,8 +39,6 @@ export interface HaproxyHost {
   apply(change: HostChange, options: EffectOptions): Promise<Verification>;
   /** Handshakes only. Never throws for a wrong certificate. */
   verify(servername: string, fingerprint256: string, options: { signal: AbortSignal }): Promise<Verification>;
-  /** Closes the connection if one is open; the next call connects again. */
-  disconnect(): Promise<void>;
 }
 
 /** Gives the same object for the same host every time: it owns the connection and the lock. */

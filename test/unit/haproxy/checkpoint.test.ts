@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { KacmeError } from '../../../src/domain/errors.ts';
-import { Checkpoint, sideBySide, type UndoOptions } from '../../../src/haproxy/checkpoint.ts';
+import { Checkpoint, type UndoOptions } from '../../../src/haproxy/checkpoint.ts';
 
 // The ways back of these tests do not use what they are given.
 const open = async (): Promise<UndoOptions> => Object.create(null);
@@ -49,13 +49,4 @@ test('a deposed writer undoes no more, and names what it leaves', async () => {
     left: ['two', 'one'],
   });
   expect(tried).toEqual(['three', 'two']);
-});
-
-test('side by side waits for the slow one before it reports the failure of the fast one', async () => {
-  let slowEnded = false;
-  const slow = new Promise<void>((resolve) => setImmediate(resolve)).then(() => {
-    slowEnded = true;
-  });
-  await expect(sideBySide([Promise.reject(new Error('fast')), slow])).rejects.toThrow('fast');
-  expect(slowEnded).toBe(true);
 });

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { waitForAll } from '../../../src/app/wait-for-all.ts';
+import { waitForAll } from '../../../src/domain/wait-for-all.ts';
 
 test('gives every result in order', async () => {
   expect(await waitForAll([Promise.resolve(1), Promise.resolve(2)])).toEqual([1, 2]);
