@@ -1,0 +1,33 @@
+/** One number, measured several times. */
+export interface Measure {
+  /** Stable, for whoever compares JSON reports. */
+  readonly name: string;
+  readonly title: string;
+  readonly unit: 'ms' | 'MB';
+  /** The median should not be above it; undefined where the number only explains another. */
+  readonly target: number | undefined;
+  readonly samples: readonly number[];
+}
+
+export interface BenchmarkOptions {
+  readonly runs: number;
+  /** The kacme that is measured: the bundled build. */
+  readonly command: string;
+  /** Directory for a CPU profile of every `kacme serve`; it slows them down a little. */
+  readonly profiles: string | undefined;
+  /** Progress, one line each. */
+  readonly say: (line: string) => void;
+  readonly signal: AbortSignal;
+}
+
+/** Measures with real servers, and throws when one of its runs did not do its work. */
+export interface Benchmark {
+  readonly name: string;
+  readonly about: string;
+  run(options: BenchmarkOptions): Promise<readonly Measure[]>;
+}
+
+/** Throws unless a run did what it is measured for. */
+export function assertWork(done: boolean, what: string): asserts done {
+  if (!done) throw new Error(`a run did not do its work: ${what}`);
+}

@@ -1,0 +1,105 @@
+import { writeFile } from 'node:fs/promises';
+import { parseArgs } from 'node:util';
+import type { Benchmark } from './benchmark.ts';
+import { describeMachine, loadAverage } from './machine.ts';
+import { order } from './order.ts';
+import { judge, type ReportedMeasure, renderTable } from './report.ts';
+import { rollout } from './rollout.ts';
+import { startup } from './startup.ts';
+
+const BENCHMARKS: readonly Benchmark[] = [order, rollout, startup];
+
+const USAGE = `npm run bench -- [--runs N] [--only NAME]... [--json FILE] [--profiles DIRECTORY]
+
+  --runs N      measure each N times (default 7)
+  --only NAME   one of them alone; may be repeated:
+${BENCHMARKS.map(({ name, about }) => `                  ${name.padEnd(8)} ${about}`).join('\n')}
+  --json FILE   write every sample there too
+  --profiles DIRECTORY
+                keep a CPU profile of each kacme serve there, which makes it a little slower
+
+Exit status: 0 measured, whether the targets are met or not; 1 a run did not do its work; 2 wrong usage
+`;
+
+interface Settings {
+  readonly runs: number;
+  readonly benchmarks: readonly Benchmark[];
+  readonly json: string | undefined;
+  readonly profiles: string | undefined;
+}
+
+/** Resolves to the exit status. */
+export async function main(
+  argv: readonly string[],
+  { command, signal }: { command: string; signal: AbortSignal },
+): Promise<number> {
+  const settings = readSettings(argv);
+  if (typeof settings === 'string') {
+    process.stderr.write(`${settings === '' ? '' : `${settings}\n\n`}${USAGE}`);
+    return settings === '' ? 0 : 2;
+  }
+  try {
+    await measure(settings, { command, signal });
+    return 0;
+  } catch (error) {
+    if (signal.aborted) return 130;
+    process.stderr.write(
+      `\nbench failed: ${error instanceof Error ? (error.stack ?? error.message) : error}\n`,
+    );
+    return 1;
+  }
+}
+
+async function measure(
+  { runs, benchmarks, json, profiles }: Settings,
+  { command, signal }: { command: string; signal: AbortSignal },
+): Promise<void> {
+  const say = (line: string) => void process.stdout.write(`${line}\n`);
+  const at = new Date().toISOString();
+  const machine = await describeMachine();
+  say(`kacme bench, ${at}\n${machine}\n`);
+  const measures: ReportedMeasure[] = [];
+  const loads: string[] = [];
+  for (const benchmark of benchmarks) {
+    signal.throwIfAborted();
+    const load = await loadAverage();
+    loads.push(load);
+    say(`${benchmark.name}: ${benchmark.about}; load ${load}`);
+    measures.push(...(await benchmark.run({ runs, command, profiles, say, signal })).map(judge));
+  }
+  say(`\n${renderTable(measures)}`);
+  const missed = measures.filter(({ met }) => met === false);
+  say(missed.length === 0 ? 'every target is met' : `${missed.length} targets are missed`);
+  if (json === undefined) return;
+  await writeFile(json, `${JSON.stringify({ at, machine, loads, measures }, null, 2)}\n`);
+  say(`written to ${json}`);
+}
+
+/** A message says what is wrong; an empty one that help is asked for. */
+function readSettings(argv: readonly string[]): Settings | string {
+  let values: { runs?: string; only?: string[]; json?: string; profiles?: string; help?: boolean };
+  try {
+    ({ values } = parseArgs({
+      args: [...argv],
+      options: {
+        runs: { type: 'string' },
+        only: { type: 'string', multiple: true },
+        json: { type: 'string' },
+        profiles: { type: 'string' },
+        help: { type: 'boolean', short: 'h' },
+      },
+    }));
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+  if (values.help === true) return '';
+  const runs = Number(values.runs ?? '7');
+  if (!Number.isInteger(runs) || runs < 1) return `--runs ${values.runs}: expected a number of 1 or more`;
+  const only = values.only ?? BENCHMARKS.map(({ name }) => name);
+  const unknown = only.find((name) => !BENCHMARKS.some((benchmark) => benchmark.name === name));
+  if (unknown !== undefined) {
+    return `--only ${unknown}: expected one of ${BENCHMARKS.map(({ name }) => name).join(', ')}`;
+  }
+  const benchmarks = BENCHMARKS.filter(({ name }) => only.includes(name));
+  return { runs, benchmarks, json: values.json, profiles: values.profiles };
+}
