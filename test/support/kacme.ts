@@ -60,7 +60,7 @@ export interface TestKacme extends AsyncDisposable {
 export const SEEN_AT = '/srv';
 
 /** The bundled command: that of the test run, else the one that `npm run build` made. */
-export const kacmeCommand = (): string =>
+const kacmeCommand = (): string =>
   process.env['KACME_COMMAND'] ?? join(import.meta.dirname, '..', '..', 'dist', 'kacme.js');
 
 export async function setUpKacme(options: KacmeOptions): Promise<TestKacme> {
