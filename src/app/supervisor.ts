@@ -144,6 +144,7 @@ export class Supervisor implements KacmeService {
       onActivated: (certificate) => loops.activated(certificate),
     });
     const loops = new Loops(config, service, deps);
+    deps.hosts.retain(service.fleet.targets());
     this.#leading = { service, mandate, stop: signal, restart };
     deps.log.info(
       {

@@ -23,9 +23,14 @@ const NEVER = { signal: new AbortController().signal };
 /** The hosts of all pools. A host whose configuration changed gets a new object and a new connection. */
 export function createHaproxyHosts(options: HaproxyHostsOptions): HaproxyHosts {
   const hosts = new Map<string, RemoteHaproxyHost>();
-  /** By the way in, not by pool or socket: the same process may stand in two pools under two names. */
+  /** Undefined: all of them. */
+  let retained: ReadonlySet<string> | undefined;
+  /**
+   * By the way in, not by pool or socket: the same process may stand in two pools under two names. A lock is never
+   * given up, since nobody may get a second one while somebody still waits for the first.
+   */
   const locks = new Map<string, Lane>();
-  const retired = new Set<Promise<void>>();
+  const retiring = new Set<Promise<void>>();
 
   const lockOf = (pool: PoolSpec, host: HostSpec): Lane => {
     const key = pool.ssh === undefined ? 'local' : `${host.address} ${host.port}`;
@@ -34,28 +39,36 @@ export function createHaproxyHosts(options: HaproxyHostsOptions): HaproxyHosts {
     return lock;
   };
   const retire = (host: RemoteHaproxyHost): void => {
-    const closing = host
-      .disconnect()
-      .catch((err) => options.log.warn({ err }, 'connection of a former host could not be closed'))
-      .finally(() => retired.delete(closing));
-    retired.add(closing);
+    const closing = host.retire().finally(() => retiring.delete(closing));
+    retiring.add(closing);
   };
 
   return {
     host: (pool, host) => {
-      const key = `${pool.name}/${host.name}`;
+      const key = keyOf(pool, host);
       const existing = hosts.get(key);
       if (existing?.describes(pool, host)) return existing;
       if (existing !== undefined) retire(existing);
       const created = new RemoteHaproxyHost(pool, host, lockOf(pool, host), options);
       hosts.set(key, created);
+      if (retained?.has(key) === false) retire(created);
       return created;
     },
+    retain: (wanted) => {
+      retained = new Set(wanted.map(({ pool, host }) => keyOf(pool, host)));
+      for (const [key, host] of hosts) {
+        if (retained.has(key) && !host.isRetired) continue;
+        hosts.delete(key);
+        retire(host);
+      }
+    },
     close: async () => {
-      await Promise.all([...retired, ...Array.from(hosts.values(), (host) => host.disconnect())]);
+      await Promise.all([...retiring, ...Array.from(hosts.values(), (host) => host.retire())]);
     },
   };
 }
+
+const keyOf = (pool: PoolSpec, host: HostSpec): string => `${pool.name}/${host.name}`;
 
 class RemoteHaproxyHost implements HaproxyHost {
   readonly pool: PoolSpec;
@@ -65,11 +78,12 @@ class RemoteHaproxyHost implements HaproxyHost {
   readonly #options: HaproxyHostsOptions;
   readonly #watch: TransactionWatch;
   #session: HostSession | undefined;
+  #retired = false;
 
   constructor(pool: PoolSpec, host: HostSpec, lock: Lane, options: HaproxyHostsOptions) {
     this.pool = pool;
     this.host = host;
-    this.#label = `${pool.name}/${host.name}`;
+    this.#label = keyOf(pool, host);
     this.#lock = lock;
     this.#options = options;
     this.#watch = new TransactionWatch(options.clock);
@@ -86,7 +100,7 @@ class RemoteHaproxyHost implements HaproxyHost {
     deployments: readonly DeploymentSpec[],
     { signal }: { signal: AbortSignal },
   ): Promise<HostObservation> {
-    return this.#lock.run(
+    return this.#run(
       async () => {
         const view = await this.#view({ signal });
         const observation = await observeHost(view, deployments, { signal });
@@ -100,7 +114,7 @@ class RemoteHaproxyHost implements HaproxyHost {
   }
 
   apply(change: HostChange, options: EffectOptions): Promise<Verification> {
-    return this.#lock.run(() => this.#apply(change, options), options);
+    return this.#run(() => this.#apply(change, options), options);
   }
 
   verify(
@@ -108,18 +122,43 @@ class RemoteHaproxyHost implements HaproxyHost {
     fingerprint256: string,
     { signal }: { signal: AbortSignal },
   ): Promise<Verification> {
-    return this.#lock.run(
+    return this.#run(
       () => verifyHandshakes(this.pool.verify, this.host, servername, fingerprint256, { signal }),
       { signal },
     );
   }
 
-  disconnect(): Promise<void> {
-    return this.#lock.run(async () => {
-      const session = this.#session;
-      this.#session = undefined;
+  get isRetired(): boolean {
+    return this.#retired;
+  }
+
+  /** Resolves when the connection is closed; from now on there is none but during a call. Never rejects. */
+  retire(): Promise<void> {
+    this.#retired = true;
+    return this.#lock.run(() => this.#disconnect(), NEVER);
+  }
+
+  #run<T>(task: () => Promise<T>, { signal }: { signal: AbortSignal }): Promise<T> {
+    return this.#lock.run(
+      async () => {
+        try {
+          return await task();
+        } finally {
+          if (this.#retired) await this.#disconnect();
+        }
+      },
+      { signal },
+    );
+  }
+
+  async #disconnect(): Promise<void> {
+    const session = this.#session;
+    this.#session = undefined;
+    try {
       await session?.close();
-    }, NEVER);
+    } catch (err) {
+      this.#options.log.warn({ err, host: this.#label }, 'connection could not be closed');
+    }
   }
 
   async #apply(change: HostChange, { signal, mandate }: EffectOptions): Promise<Verification> {

@@ -44,5 +44,10 @@ export interface HaproxyHost {
 /** Gives the same object for the same host every time: it owns the connection and the lock. */
 export interface HaproxyHosts {
   host(pool: PoolSpec, host: HostSpec): HaproxyHost;
+  /**
+   * From now on only these stay connected: any other is let go when its present call has ended. Whoever still asks for
+   * one of the others gets it, with a connection that lasts no longer than the call.
+   */
+  retain(hosts: readonly { readonly pool: PoolSpec; readonly host: HostSpec }[]): void;
   close(): Promise<void>;
 }

@@ -6,7 +6,7 @@ import type { DeploymentSpec, HostSpec, PoolSpec } from '../../src/domain/model.
 import type { PlaceObservation } from '../../src/domain/observation.ts';
 import { createHaproxyHosts } from '../../src/haproxy/host.ts';
 import type { Clock } from '../../src/ports/clock.ts';
-import type { HaproxyHost, HostChange, Verification } from '../../src/ports/haproxy-host.ts';
+import type { HaproxyHost, HaproxyHosts, HostChange, Verification } from '../../src/ports/haproxy-host.ts';
 import type { HostSession, OpenHostSession } from '../../src/ports/host-session.ts';
 import type { Mandate } from '../../src/ports/leadership.ts';
 import { openHostSession } from '../../src/ssh/open-session.ts';
@@ -23,6 +23,8 @@ export interface HaproxyLab {
   readonly host: TestHost;
   /** kacme's view of it. */
   readonly haproxy: HaproxyHost;
+  /** Where it comes from. */
+  readonly hosts: HaproxyHosts;
   /** The same HAProxy in another pool. */
   inPool(name: string): HaproxyHost;
   /** A kacme that was started anew: no open connection, no memory. */
@@ -80,6 +82,7 @@ export async function haproxyLab(options: LabOptions = {}): Promise<HaproxyLab> 
   return {
     host,
     haproxy,
+    hosts,
     inPool: (name) => hosts.host({ ...pool, name }, spec),
     restarted: () => connectWith(undefined).host(pool, spec),
     deployment,

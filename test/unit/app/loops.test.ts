@@ -29,7 +29,7 @@ test('with nothing to do the loops last until they are told to stop', async () =
   const options = effect(stop.signal);
   const world: AppDeps = {
     ...deps,
-    hosts: { host: unused, close: unused },
+    hosts: { host: unused, retain: unused, close: unused },
     connectCertificateAuthority: unused,
     selfCheck: undefined,
   };
