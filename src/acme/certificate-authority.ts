@@ -1,5 +1,4 @@
 import type { Logger } from 'pino';
-import type { Dispatcher } from 'undici';
 import type { IssuerSpec } from '../domain/model.ts';
 import type {
   Authorization,
@@ -12,7 +11,7 @@ import type { EffectOptions } from '../ports/leadership.ts';
 import { AcmeAccount, type ReadSecret } from './account.ts';
 import { parseAuthorization } from './authorization.ts';
 import { PEM_CHAIN, parseChain } from './certificate.ts';
-import { openDispatcher } from './dispatcher.ts';
+import { Dispatchers } from './dispatcher.ts';
 import { requireLocation } from './document.ts';
 import { orderPayload, parseOrder } from './order.ts';
 import { poll } from './poll.ts';
@@ -47,14 +46,13 @@ export interface CertificateAuthorities {
 
 /** The adapter for certificate authorities that speak RFC 8555. */
 export function connectCertificateAuthorities(deps: CertificateAuthorityDeps): CertificateAuthorities {
-  const dispatchers: Dispatcher[] = [];
+  const dispatchers = new Dispatchers();
   return {
     connect: async (issuer, accountKeyPem) => {
       const [dispatcher, signer] = await Promise.all([
-        openDispatcher(issuer),
+        dispatchers.open(issuer),
         loadSigner(issuer.directory, accountKeyPem),
       ]);
-      dispatchers.push(dispatcher);
       const transport = new AcmeTransport({
         issuer: issuer.name,
         dispatcher,
@@ -73,9 +71,7 @@ export function connectCertificateAuthorities(deps: CertificateAuthorityDeps): C
       const account = new AcmeAccount({ issuer, session, readSecret: deps.readSecret });
       return new AcmeCertificateAuthority(issuer, session, account, deps.clock);
     },
-    close: async () => {
-      await Promise.all(dispatchers.splice(0).map((dispatcher) => dispatcher.destroy()));
-    },
+    close: () => dispatchers.close(),
   };
 }
 

@@ -42,7 +42,8 @@ export interface AcmeResponse {
 
 export interface AcmeTransportOptions {
   readonly issuer: string;
-  readonly dispatcher: Dispatcher;
+  /** Asked before each request. */
+  readonly dispatcher: () => Dispatcher;
   /** Bound of one request, from its start to the end of its body. */
   readonly timeoutMs: number;
   readonly userAgent: string;
@@ -99,7 +100,7 @@ export class AcmeTransport {
     let phase: 'answer' | 'body' = 'answer';
     try {
       const { origin, pathname, search } = new URL(request.url);
-      const answer = await dispatcher.request({
+      const answer = await dispatcher().request({
         origin,
         path: `${pathname}${search}`,
         method: request.method,

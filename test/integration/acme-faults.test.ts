@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { writeFile } from 'node:fs/promises';
+import { copyFile, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -94,6 +94,23 @@ describe('a CA that cannot be talked to', () => {
         remedy: expect.stringContaining('caFile'),
       });
     }
+  });
+
+  test('is trusted as soon as its caFile holds the right root', async ({ signal }) => {
+    const pebble = await startPebble();
+    onTestFinished(pebble.close);
+    const scratch = await scratchDirectory();
+    onTestFinished(scratch.remove);
+    const caFile = join(scratch.path, 'ca.pem');
+    await writeFile(caFile, testCa('Some other root').certPem);
+    const { authority, again } = await connected(pebble.directoryUrl, { caFile });
+    await expect(authority.ensureAccount(effect(signal))).rejects.toMatchObject({
+      code: 'ERR_ACME_UNREACHABLE',
+    });
+
+    await copyFile(pebble.caFile, caFile);
+    const url = await (await again()).ensureAccount(effect(signal));
+    expect(await authority.ensureAccount(effect(signal))).toBe(url);
   });
 
   test('has a caFile that cannot be read, or holds no certificate', async () => {

@@ -72,6 +72,8 @@ export interface Connection {
   /** Every request so far. */
   readonly requests: readonly LoggedRequest[];
   readonly results: readonly string[];
+  /** Connects to the issuer once more, as after a failed registration or a reload. */
+  again(): Promise<CertificateAuthority>;
   close(): Promise<void>;
 }
 
@@ -99,7 +101,8 @@ export async function connect(
   });
   const keyPem = options.keyPem ?? (await createPki().generateKey('ecdsa-p256'));
   const authority = await authorities.connect(issuer, keyPem);
-  return { authority, requests, results, close: authorities.close };
+  const again = () => authorities.connect(issuer, keyPem);
+  return { authority, requests, results, again, close: authorities.close };
 }
 
 export const effect = (signal: AbortSignal): EffectOptions => ({ signal, mandate: heldMandate() });
