@@ -165,7 +165,8 @@ export class AcmeRateLimitedError extends AcmeProblemError {
       {
         code: 'ERR_ACME_RATE_LIMITED',
         retry: 'later',
-        remedy: 'wait: kacme counts this limit and keeps to it; order fewer certificates of the same names',
+        remedy:
+          'wait: kacme does not ask before that; to stay below the limit, order fewer certificates of the same names',
       },
       `. kacme tries again after ${context.notBefore.toISOString()}`,
     );

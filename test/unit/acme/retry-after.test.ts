@@ -17,6 +17,13 @@ test('a Retry-After in the past is now', () => {
   expect(parseRetryAfter('Sun, 01 Mar 2026 11:00:00 GMT', now)).toEqual(now);
 });
 
+test.each(['999999999', '99999999999999999999', 'Fri, 01 Mar 2058 12:00:00 GMT'])(
+  'a Retry-After of "%s" is no more than 7 days',
+  (header) => {
+    expect(parseRetryAfter(header, now)?.toISOString()).toBe('2026-03-08T12:00:00.000Z');
+  },
+);
+
 test.each([undefined, '', 'soon', '-5', '1.5', '1e9', 'Foo, never'])(
   'a Retry-After of %j says nothing',
   (header) => {
