@@ -37,7 +37,7 @@ export const Issuer = section(
     caFile: absolutePath('/etc/kacme/private-ca.pem')
       .optional()
       .describe(
-        "PEM file with the roots that sign the CA's own HTTPS certificate, when the system lacks them.",
+        "PEM file with the roots that sign the CA's own HTTPS certificate, when Node's own roots lack them.",
       ),
     timeout: duration({ min: '1s', max: '10m' }).prefault('30s').describe('Bound of one request to the CA.'),
   },

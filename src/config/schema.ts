@@ -54,7 +54,7 @@ export const ConfigFile = section(
       {
         listen: listen('127.0.0.1:8083')
           .prefault('127.0.0.1:8083')
-          .describe('Where health, metrics and status are served.'),
+          .describe('Where health, readiness and metrics are served.'),
       },
       { expected: '{ listen: "HOST:PORT" }' },
     )

@@ -15,7 +15,10 @@ export interface IssuerSpec {
   readonly termsOfServiceAgreed: boolean;
   readonly profile: string | undefined;
   readonly eab: { readonly keyId: string; readonly hmacKey: SecretRef } | undefined;
-  /** PEM file with the roots that sign the CA's own HTTPS certificate; the system's when undefined. */
+  /**
+   * PEM file with the roots that sign the CA's own HTTPS certificate. When undefined: those bundled with Node and those
+   * of NODE_EXTRA_CA_CERTS; never the system's.
+   */
   readonly caFile: string | undefined;
   /** Bound of one request to the CA. */
   readonly timeoutMs: number;
