@@ -1,4 +1,4 @@
-import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { createHash, createPrivateKey, X509Certificate } from 'node:crypto';
 import type { KeyType } from './model.ts';
 
 /** What kacme needs to know of a leaf certificate (RFC 5280). */
@@ -47,12 +47,28 @@ function subjectAltNames(text: string | undefined): readonly string[] {
     .filter((name) => name !== undefined);
 }
 
-/** Judges a PEM file as HAProxy would: leaf first, an unbroken chain, a private key that fits the leaf. */
-export function readBundlePem(
-  pem: string,
-):
+export type BundleJudgement =
   | { readonly state: 'loadable'; readonly facts: CertificateFacts }
-  | { readonly state: 'broken'; readonly reason: string } {
+  | { readonly state: 'broken'; readonly reason: string };
+
+/** By the SHA-256 of the PEM, so that no key is kept. */
+const judged = new Map<string, BundleJudgement>();
+const JUDGEMENTS_KEPT = 100;
+
+/** Judges a PEM file as HAProxy would: leaf first, an unbroken chain, a private key that fits the leaf. */
+export function readBundlePem(pem: string): BundleJudgement {
+  // Each host of a fleet shows the same few bundles at each look, and parsing one takes a millisecond.
+  const id = createHash('sha256').update(pem).digest('base64');
+  const known = judged.get(id);
+  if (known !== undefined) return known;
+  const judgement = judgeBundle(pem);
+  const [oldest] = judged.keys();
+  if (oldest !== undefined && judged.size >= JUDGEMENTS_KEPT) judged.delete(oldest);
+  judged.set(id, judgement);
+  return judgement;
+}
+
+function judgeBundle(pem: string): BundleJudgement {
   const broken = (reason: string) => ({ state: 'broken', reason }) as const;
   if (pem.trim() === '') return broken('the file is empty');
   let certificates: readonly X509Certificate[];

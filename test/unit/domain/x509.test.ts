@@ -28,6 +28,13 @@ describe('factsOf', () => {
 });
 
 describe('readBundlePem', () => {
+  test('judges many bundles in turn, each by itself, and the same again', () => {
+    const bundles = Array.from({ length: 110 }, (_, i) => selfSigned(`host${i}.example.org`));
+    const judgements = [...bundles, ...bundles].map(({ bundlePem }) => readBundlePem(bundlePem));
+    const fingerprints = judgements.map((one) => one.state === 'loadable' && one.facts.fingerprint256);
+    expect(fingerprints).toEqual([...bundles, ...bundles].map(({ fingerprint256 }) => fingerprint256));
+  });
+
   const ca = testCa();
   const good = ca.issue(['a.example.org']);
   const other = ca.issue(['b.example.org']);
