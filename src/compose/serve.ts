@@ -10,6 +10,7 @@ import type { Leadership } from '../ports/leadership.ts';
 import { FileStateStore } from '../store/file-store.ts';
 import { SocketLeadership } from '../store/socket-leadership.ts';
 import { serveChallenges, wireAdapters } from './adapters.ts';
+import { shrinkAfterStartUp } from './memory.ts';
 import { Releasers } from './releasers.ts';
 import { systemClock } from './system.ts';
 
@@ -18,7 +19,10 @@ export interface ServeOptions {
   readonly loadConfig: (options: { signal: AbortSignal }) => Promise<KacmeConfig>;
   readonly log: Logger;
   readonly version: string;
-  /** Calls back whenever the operator asks for the configuration to be read again; returns how to stop listening. */
+  /**
+   * Calls back whenever the operator asks for the configuration to be read again, at once if that was before; returns how
+   * to stop listening.
+   */
   readonly onReloadRequested: (callback: () => void) => () => void;
 }
 
@@ -67,10 +71,14 @@ export async function serve(
     const stopListening = onReloadRequested(() => {
       supervisor.reloadConfig({ signal }).then(
         () => log.info('configuration taken over'),
-        (error: unknown) => log.error({ err: error }, 'configuration refused; the old one stays in force'),
+        (error: unknown) => {
+          if (!signal.aborted) log.error({ err: error }, 'configuration refused; the old one stays in force');
+        },
       );
     });
     releasers.add('reload requests', async () => stopListening());
+    const keepMemory = shrinkAfterStartUp();
+    releasers.add('shrinking', async () => keepMemory());
     log.info({ version, challenge: challenges.address, operations: operations.address }, 'kacme is up');
     await supervisor.run({ signal });
     log.info('stopping');
