@@ -22,6 +22,25 @@ function onStopSignal(signal: NodeJS.Signals, exitStatus: number): void {
     );
   });
 }
+/**
+ * Takes SIGHUP from now on: Node ends a process that does not. What is asked for before anybody can do it is done as
+ * soon as somebody can; after that, it is too late for it.
+ */
+function takeReloadRequests(): (callback: () => void) => () => void {
+  let requested = false;
+  let act = () => {
+    requested = true;
+  };
+  process.on('SIGHUP', () => act());
+  return (callback) => {
+    act = callback;
+    if (requested) callback();
+    return () => {
+      act = () => undefined;
+    };
+  };
+}
+
 onStopSignal('SIGTERM', 143);
 onStopSignal('SIGINT', 130);
 
@@ -50,6 +69,7 @@ const context: CliContext = {
     return { service, via: 'direct', close: () => service.close() };
   },
   serve: async (options, { signal }) => {
+    const onReloadRequested = takeReloadRequests();
     const config = await loadConfig(options.configPaths, { signal });
     const { serve } = await import('./compose/serve.ts');
     await serve(
@@ -58,10 +78,7 @@ const context: CliContext = {
         loadConfig: (cancellation) => loadConfig(options.configPaths, cancellation),
         log: serviceLogger(config, options),
         version,
-        onReloadRequested: (callback) => {
-          process.on('SIGHUP', callback);
-          return () => process.off('SIGHUP', callback);
-        },
+        onReloadRequested,
       },
       { signal },
     );

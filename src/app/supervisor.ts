@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { KacmeError } from '../domain/errors.ts';
+import { Lane } from '../domain/lane.ts';
 import type { KacmeConfig } from '../domain/model.ts';
 import type { Status, Summary } from '../domain/status.ts';
 import type { Leadership, Mandate } from '../ports/leadership.ts';
@@ -39,6 +40,7 @@ export class Supervisor implements KacmeService {
   /** Operators' commands under way: they act under the mandate, so it is kept until they have ended. */
   readonly #commands = new Set<Promise<unknown>>();
   #coordination: Coordination | undefined;
+  readonly #reloads = new Lane(1);
   readonly #options: SupervisorOptions;
 
   constructor(options: SupervisorOptions) {
@@ -91,7 +93,12 @@ export class Supervisor implements KacmeService {
     return this.#command(options, (service, options) => service.distribute(request, options));
   }
 
-  async reloadConfig(options: { signal: AbortSignal }): Promise<void> {
+  /** One after the other: of two that are asked for side by side, the later one reads the newer files. */
+  reloadConfig(options: { signal: AbortSignal }): Promise<void> {
+    return this.#reloads.run(() => this.#reloadConfig(options), options);
+  }
+
+  async #reloadConfig(options: { signal: AbortSignal }): Promise<void> {
     const config = await this.#options.loadConfig(options);
     const fixed = (['store', 'challenge', 'operations', 'control', 'log'] as const).filter(
       (key) => !isDeepStrictEqual(config[key], this.#config[key]),

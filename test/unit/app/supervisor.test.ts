@@ -1,0 +1,58 @@
+import { expect, test } from 'vitest';
+import { Supervisor } from '../../../src/app/supervisor.ts';
+import type { KacmeConfig } from '../../../src/domain/model.ts';
+import { appFixture, spec } from './app-fixture.ts';
+
+const configWith = (certificate: string): KacmeConfig => ({
+  issuers: {},
+  certificates: { [certificate]: { ...spec(), name: certificate } },
+  pools: {},
+  deployments: [],
+  challenge: { listen: { host: '127.0.0.1', port: 0 }, selfCheck: 'off' },
+  operations: { listen: { host: '127.0.0.1', port: 0 } },
+  control: { socket: '/nowhere' },
+  store: { file: '/nowhere' },
+  reconcile: { everyMs: 1_000 },
+  keepBundles: 3,
+  log: { level: 'info' },
+});
+
+const unused = () => {
+  throw new Error('a standby needs nothing of the world');
+};
+
+test('of two reloads side by side the later one counts, even if its files are read faster', async ({
+  signal,
+}) => {
+  const { deps } = await appFixture();
+  let slowIsRead: () => void = () => {};
+  const slow = new Promise<void>((resolve) => {
+    slowIsRead = resolve;
+  });
+  let reads = 0;
+  const supervisor = new Supervisor({
+    config: configWith('first'),
+    loadConfig: async () => {
+      reads += 1;
+      if (reads > 1) return configWith('newest');
+      await slow;
+      return configWith('older');
+    },
+    depsFor: () => ({
+      ...deps,
+      hosts: { host: unused, retain: unused, close: unused },
+      connectCertificateAuthority: unused,
+      selfCheck: undefined,
+    }),
+    leadership: { tryAcquire: unused, campaign: unused, holder: unused },
+  });
+
+  const reloads = [supervisor.reloadConfig({ signal }), supervisor.reloadConfig({ signal })];
+  // Enough for whatever does not wait for its turn.
+  await new Promise((resolve) => setImmediate(resolve));
+  slowIsRead();
+  await Promise.all(reloads);
+
+  const { certificates } = await supervisor.status({ signal });
+  expect(certificates.map(({ name }) => name)).toEqual(['newest']);
+});
