@@ -8,13 +8,14 @@ import { probeSocket } from './control-socket.ts';
 
 /**
  * The service that answers at `socketPath`; undefined when none does. Its errors arrive as `KacmeError`s with the code,
- * message, retry and remedy they had there.
+ * message, retry and remedy they had there. `status` and `reloadConfig` must be answered within `answerWithinMs`; long
+ * commands must be taken on within it, and may then last.
  *
- * Throws `ERR_CONTROL_UNREACHABLE` when this user may not connect.
+ * Throws `ERR_CONTROL_UNREACHABLE` when this user may not connect; so does every call when the service says nothing.
  */
 export async function connectControl(
   socketPath: string,
-  { signal }: { signal: AbortSignal },
+  { signal, answerWithinMs = ANSWER_WITHIN_MS }: { signal: AbortSignal; answerWithinMs?: number },
 ): Promise<KacmeService | undefined> {
   const probe = await probeSocket(socketPath, { signal });
   if (probe === 'absent') return undefined;
@@ -24,11 +25,16 @@ export async function connectControl(
       remedy: 'run kacme as the user the service runs as, or as root',
     });
   }
-  return new ControlClient(socketPath);
+  return new ControlClient(socketPath, answerWithinMs);
 }
+
+/** A service that is stopped still lets clients connect: the system queues them (listen(2)). */
+const ANSWER_WITHIN_MS = 10_000;
 
 interface Ask {
   readonly path: string;
+  /** Whether the work may take long, once the service has shown that it lives. */
+  readonly lasting: boolean;
   /** Undefined asks with GET. */
   readonly body?: Readonly<Record<string, unknown>>;
   readonly onProgress?: (progress: Progress) => void;
@@ -36,24 +42,32 @@ interface Ask {
 
 class ControlClient implements KacmeService {
   readonly #socketPath: string;
+  readonly #answerWithinMs: number;
 
-  constructor(socketPath: string) {
+  constructor(socketPath: string, answerWithinMs: number) {
     this.#socketPath = socketPath;
+    this.#answerWithinMs = answerWithinMs;
   }
 
   async status({ signal }: { signal: AbortSignal }): Promise<Status> {
-    return (await this.#ask({ path: CONTROL_PATHS.status }, { signal })) as Status;
+    return (await this.#ask({ path: CONTROL_PATHS.status, lasting: false }, { signal })) as Status;
   }
 
   async bootstrap({ signal, onProgress }: CommandOptions): Promise<Summary> {
-    return (await this.#ask({ path: CONTROL_PATHS.bootstrap, body: {}, onProgress }, { signal })) as Summary;
+    return (await this.#ask(
+      { path: CONTROL_PATHS.bootstrap, lasting: true, body: {}, onProgress },
+      { signal },
+    )) as Summary;
   }
 
   async renew(
     request: { names: readonly string[]; force: boolean; dryRun: boolean },
     { signal, onProgress }: CommandOptions,
   ): Promise<Summary> {
-    return (await this.#ask({ path: CONTROL_PATHS.renew, body: request, onProgress }, { signal })) as Summary;
+    return (await this.#ask(
+      { path: CONTROL_PATHS.renew, lasting: true, body: request, onProgress },
+      { signal },
+    )) as Summary;
   }
 
   async distribute(
@@ -61,19 +75,26 @@ class ControlClient implements KacmeService {
     { signal, onProgress }: CommandOptions,
   ): Promise<Summary> {
     return (await this.#ask(
-      { path: CONTROL_PATHS.distribute, body: request, onProgress },
+      { path: CONTROL_PATHS.distribute, lasting: true, body: request, onProgress },
       { signal },
     )) as Summary;
   }
 
   async reloadConfig({ signal }: { signal: AbortSignal }): Promise<void> {
-    await this.#ask({ path: CONTROL_PATHS.reloadConfig, body: {} }, { signal });
+    await this.#ask({ path: CONTROL_PATHS.reloadConfig, lasting: false, body: {} }, { signal });
   }
 
   /** The type of a result is not checked again: its path names the version of the protocol. */
   async #ask(ask: Ask, { signal }: { signal: AbortSignal }): Promise<unknown> {
+    const patience = new AbortController();
+    const timer = setTimeout(() => patience.abort(this.#silent(ask)), this.#answerWithinMs);
+    const onSignOfLife = () => {
+      if (ask.lasting) clearTimeout(timer);
+    };
     try {
-      const response = await this.#send(ask, { signal });
+      const response = await this.#send(ask, onSignOfLife, {
+        signal: AbortSignal.any([signal, patience.signal]),
+      });
       for await (const line of linesOf(response)) {
         const message = parseMessage(line);
         if (message === undefined) throw this.#broke(ask, 'what answered is not kacme');
@@ -86,13 +107,20 @@ class ControlClient implements KacmeService {
       }
     } catch (error) {
       signal.throwIfAborted();
+      patience.signal.throwIfAborted();
       if (error instanceof KacmeError) throw error;
       throw this.#broke(ask, error instanceof Error ? error.message : String(error), error);
+    } finally {
+      clearTimeout(timer);
     }
     throw this.#broke(ask, 'the connection ended before the result');
   }
 
-  async #send({ path, body }: Ask, { signal }: { signal: AbortSignal }): Promise<IncomingMessage> {
+  async #send(
+    { path, body }: Ask,
+    onSignOfLife: () => void,
+    { signal }: { signal: AbortSignal },
+  ): Promise<IncomingMessage> {
     const request = httpRequest({
       socketPath: this.#socketPath,
       path,
@@ -103,9 +131,21 @@ class ControlClient implements KacmeService {
     });
     // What fails after the answer began is reported here as well: whoever reads the answer has it already.
     request.on('error', () => undefined);
+    request.on('information', onSignOfLife).on('response', onSignOfLife);
     request.end(body === undefined ? undefined : JSON.stringify(body));
     const [response] = (await once(request, 'response')) as [IncomingMessage];
     return response;
+  }
+
+  #silent({ path }: Ask): KacmeError {
+    return unreachable(
+      `${path} at control socket ${this.#socketPath}: the service takes connections, but gave no answer within ${this.#answerWithinMs} ms`,
+      {
+        retry: 'later',
+        remedy:
+          'see whether the service is stopped (SIGSTOP, a paused container) or the machine overloaded; if it hangs, restart it: it takes up what it had begun',
+      },
+    );
   }
 
   #broke({ path }: Ask, reason: string, cause?: unknown): KacmeError {

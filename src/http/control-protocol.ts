@@ -3,8 +3,9 @@ import type { ErrorCode, ErrorReport } from '../domain/errors.ts';
 import type { Progress } from '../domain/status.ts';
 
 /**
- * What crosses the control socket: HTTP/1.1, JSON bodies. `status` and `reload-config` answer with one `Message`;
- * the others stream newline-delimited ones: any number of `progress`, then one `result` or `error`.
+ * What crosses the control socket: HTTP/1.1, JSON bodies. Every request is met at once with 102 (Processing). `status`
+ * and `reload-config` then answer with one `Message`; the others stream newline-delimited ones: any number of
+ * `progress`, then one `result` or `error`.
  */
 export const CONTROL_PATHS = {
   status: '/v1/status',

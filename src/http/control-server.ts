@@ -84,6 +84,8 @@ async function answer(
       }),
     );
   });
+  // A sign of life before what may take minutes: without it the command line takes the service for hung.
+  response.writeProcessing();
   try {
     const route = routes.get(path);
     if (route === undefined) {

@@ -1,11 +1,12 @@
 import { EventEmitter, once } from 'node:events';
 import { chmod, link, mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
-import { createServer } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { json } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
-import { expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { KacmeError } from '../../src/domain/errors.ts';
 import type { Progress } from '../../src/domain/status.ts';
 import { connectControl } from '../../src/http/control-client.ts';
@@ -35,10 +36,10 @@ async function start(
 
 async function connected(
   service: KacmeService,
-  { signal }: { signal: AbortSignal },
+  { signal, ...options }: { signal: AbortSignal; answerWithinMs?: number },
 ): Promise<{ readonly client: KacmeService; readonly server: ControlServer }> {
   const server = await start(join(await socketDirectory(), 'control.sock'), service, { signal });
-  const client = await connectControl(server.socketPath, { signal });
+  const client = await connectControl(server.socketPath, { signal, ...options });
   if (client === undefined) throw new Error('no service answers');
   return { client, server };
 }
@@ -168,6 +169,76 @@ test('a service that stops aborts its commands, answers them and removes its soc
   await refused;
   expect(await connectControl(server.socketPath, { signal })).toBeUndefined();
   await expect(stat(server.socketPath)).rejects.toMatchObject({ code: 'ENOENT' });
+});
+
+describe('a service that is slow', () => {
+  const answerWithinMs = 150;
+  const outlastIt = () => sleep(answerWithinMs * 3);
+  const silent = {
+    code: 'ERR_CONTROL_UNREACHABLE',
+    retry: 'later',
+    message: expect.stringContaining(`gave no answer within ${answerWithinMs} ms`),
+    remedy: expect.stringContaining('restart it'),
+  };
+
+  test('or stopped, so that only the system takes connections for it, is not waited for', async ({
+    signal,
+  }) => {
+    const socketPath = join(await socketDirectory(), 'control.sock');
+    const sockets = new Set<Socket>();
+    const stopped = createServer((socket) => sockets.add(socket));
+    stopped.listen(socketPath);
+    await once(stopped, 'listening');
+    onTestFinished(async () => {
+      for (const socket of sockets) socket.destroy();
+      stopped.close();
+      await once(stopped, 'close');
+    });
+    const client = await connectControl(socketPath, { signal, answerWithinMs });
+    if (client === undefined) throw new Error('no service answers');
+
+    const options = { signal, onProgress: ignoreProgress };
+    await Promise.all(
+      [
+        client.status({ signal }),
+        client.reloadConfig({ signal }),
+        client.bootstrap(options),
+        client.renew({ names: [], force: false, dryRun: false }, options),
+        client.distribute({ host: undefined }, options),
+      ].map((asked) => expect(asked).rejects.toMatchObject(silent)),
+    );
+  });
+
+  test('to tell its status is not waited for, and what it does for that is aborted', async ({ signal }) => {
+    const command = new EventEmitter();
+    const aborted = once(command, 'aborted', { signal });
+    const status: KacmeService['status'] = async (options) => {
+      await once(options.signal, 'abort');
+      command.emit('aborted');
+      throw options.signal.reason;
+    };
+    const { client } = await connected(fakeService({ status }), { signal, answerWithinMs });
+    await expect(client.status({ signal })).rejects.toMatchObject(silent);
+    await aborted;
+  });
+
+  test('in a long command is waited for, whether it tells of progress or not', async ({ signal }) => {
+    const lasting = async () => {
+      await outlastIt();
+      return SUMMARY;
+    };
+    const { client } = await connected(
+      fakeService({ bootstrap: lasting, renew: lasting, distribute: lasting }),
+      { signal, answerWithinMs },
+    );
+    const options = { signal, onProgress: ignoreProgress };
+    const summaries = await Promise.all([
+      client.bootstrap(options),
+      client.renew({ names: [], force: false, dryRun: false }, options),
+      client.distribute({ host: undefined }, options),
+    ]);
+    expect(summaries).toEqual([SUMMARY, SUMMARY, SUMMARY]);
+  });
 });
 
 test('a service that dies in the middle of a command is reported as such', async ({ signal }) => {
