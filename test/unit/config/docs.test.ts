@@ -45,6 +45,13 @@ describe('docs/configuration.md', () => {
   );
 });
 
+test('docs/operations.md asks at the control socket of the default configuration', async () => {
+  const operations = await readFile(new URL('../../../docs/operations.md', import.meta.url), 'utf8');
+  const example = page.match(/```yaml\n(issuers:.*?)```/s)?.[1] ?? '';
+  const { control } = parseConfig([{ file: 'example.yaml', text: example }]);
+  expect(operations).toContain(`--unix-socket ${control.socket} `);
+});
+
 /**
  * Every key by its path, with its default: `NAME` stands for a name the operator chooses, `[]` for the entries of
  * a list.
