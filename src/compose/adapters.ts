@@ -6,7 +6,8 @@ import { challengeRecord, loadRecord } from '../app/records.ts';
 import { readSecret } from '../config/secret.ts';
 import type { KacmeConfig } from '../domain/model.ts';
 import { createHaproxyHosts } from '../haproxy/host.ts';
-import { type ChallengeServer, startChallengeServer } from '../http/challenge-server.ts';
+import { startChallengeServer } from '../http/challenge-server.ts';
+import type { ListeningServer } from '../http/listening.ts';
 import { createPki } from '../pki/pki.ts';
 import type { StateStore } from '../ports/state-store.ts';
 import { openHostSession } from '../ssh/open-session.ts';
@@ -64,7 +65,7 @@ export async function serveChallenges(
   store: StateStore,
   log: Logger,
   options: { signal: AbortSignal },
-): Promise<ChallengeServer> {
+): Promise<ListeningServer> {
   return startChallengeServer(
     {
       listen: config.challenge.listen,

@@ -2,8 +2,8 @@ import type { Logger } from 'pino';
 import { Supervisor } from '../app/supervisor.ts';
 import { reportError } from '../domain/errors.ts';
 import type { KacmeConfig } from '../domain/model.ts';
-import type { ChallengeServer } from '../http/challenge-server.ts';
 import { startControlServer } from '../http/control-server.ts';
+import type { ListeningServer } from '../http/listening.ts';
 import { createMetrics } from '../http/metrics.ts';
 import { startOperationsServer } from '../http/operations-server.ts';
 import type { Leadership } from '../ports/leadership.ts';
@@ -93,9 +93,9 @@ export async function serve(
 
 /** A one-shot command answers challenges itself while it runs: the port is free when it ends. */
 async function takeChallenges(
-  listen: () => Promise<ChallengeServer>,
+  listen: () => Promise<ListeningServer>,
   { leadership, log, signal }: { leadership: Leadership; log: Logger; signal: AbortSignal },
-): Promise<ChallengeServer> {
+): Promise<ListeningServer> {
   for (let waits = 0; ; waits += 1) {
     // Asked before: a holder that ends meanwhile has given the port back by the next time.
     const holder = await leadership.holder({ signal });

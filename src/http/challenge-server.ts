@@ -1,10 +1,7 @@
-import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
-import { KacmeError } from '../domain/errors.ts';
 import type { Listen } from '../domain/model.ts';
-import { gracefulClose } from './graceful-close.ts';
+import { type ListeningServer, startListening } from './listening.ts';
 
 export interface ChallengeServerOptions {
   /** Port 0 takes any free one. */
@@ -16,18 +13,11 @@ export interface ChallengeServerOptions {
   readonly log: Logger;
 }
 
-export interface ChallengeServer {
-  readonly address: Listen;
-  /** Lets answers under way finish, at most 2 s. Idempotent. */
-  close(): Promise<void>;
-}
-
 /** A CA sends a small request at once: whoever takes longer or sends more is none. */
 const REQUEST_WITHIN_MS = 5_000;
 const SILENCE_MS = 10_000;
 const MAX_HEADER_BYTES = 8_192;
 const LOOKUP_WITHIN_MS = 5_000;
-const CLOSE_WITHIN_MS = 2_000;
 
 /** RFC 8555 section 8.3. The token is base64url: no dot, slash or percent sign gets as far as a look-up. */
 const CHALLENGE = /^\/\.well-known\/acme-challenge\/([A-Za-z0-9_-]{1,256})(?:\?.*)?$/;
@@ -39,7 +29,7 @@ const CHALLENGE = /^\/\.well-known\/acme-challenge\/([A-Za-z0-9_-]{1,256})(?:\?.
 export async function startChallengeServer(
   options: ChallengeServerOptions,
   { signal }: { signal: AbortSignal },
-): Promise<ChallengeServer> {
+): Promise<ListeningServer> {
   const { listen, log } = options;
   const server = createServer(
     {
@@ -52,27 +42,9 @@ export async function startChallengeServer(
     (request, response) => void respond(options, request, response),
   );
   server.setTimeout(SILENCE_MS);
-  const closeServer = gracefulClose(server);
-  try {
-    server.listen(listen);
-    await once(server, 'listening', { signal });
-  } catch (error) {
-    server.close();
-    signal.throwIfAborted();
-    throw cannotListen(listen, error);
-  }
-  server.on('error', (error) => log.error({ err: error }, 'challenge server failed'));
-  const { address, port } = server.address() as AddressInfo;
-  log.info({ host: address, port }, 'challenge server ready');
-
-  let closed: Promise<void> | undefined;
-  return {
-    address: { host: address, port },
-    close: () => {
-      closed ??= closeServer(CLOSE_WITHIN_MS);
-      return closed;
-    },
-  };
+  const remedy =
+    "stop what uses it, or set challenge.listen to another address (and HAProxy's backend with it)";
+  return startListening(server, { listen, name: 'challenge server', remedy, log }, { signal });
 }
 
 /** Never rejects: a look-up that fails is answered with 503, and logged. */
@@ -106,20 +78,4 @@ function send(response: ServerResponse, method: string, status: number, body: st
     ...(status === 405 ? { allow: 'GET, HEAD' } : {}),
   });
   response.end(method === 'HEAD' ? undefined : body);
-}
-
-const REASONS: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'another process listens there already',
-  EADDRNOTAVAIL: 'this machine does not have that address',
-  EACCES: 'this user may not listen on that port',
-};
-
-function cannotListen({ host, port }: Listen, cause: unknown): KacmeError {
-  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
-  const reason = REASONS[code] ?? (cause instanceof Error ? cause.message : String(cause));
-  return new KacmeError('ERR_LISTEN', `listen on ${host} port ${port} for challenges: ${reason}`, {
-    cause,
-    retry: 'never',
-    remedy: "stop what uses it, or set challenge.listen to another address (and HAProxy's backend with it)",
-  });
 }

@@ -1,10 +1,8 @@
-import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
-import { KacmeError, reportError } from '../domain/errors.ts';
+import { reportError } from '../domain/errors.ts';
 import type { Listen } from '../domain/model.ts';
-import { gracefulClose } from './graceful-close.ts';
+import { type ListeningServer, startListening } from './listening.ts';
 import type { Metrics } from './metrics.ts';
 
 export interface Readiness {
@@ -21,14 +19,7 @@ export interface OperationsServerOptions {
   readonly log: Logger;
 }
 
-export interface OperationsServer {
-  readonly address: Listen;
-  /** Lets answers under way finish, at most 2 s. Idempotent. */
-  close(): Promise<void>;
-}
-
 const ANSWER_WITHIN_MS = 10_000;
-const CLOSE_WITHIN_MS = 2_000;
 
 const INDEX = `kacme
 /healthz  200 while the process answers
@@ -51,34 +42,15 @@ interface Answer {
 export async function startOperationsServer(
   options: OperationsServerOptions,
   { signal }: { signal: AbortSignal },
-): Promise<OperationsServer> {
+): Promise<ListeningServer> {
   const { listen, log } = options;
   const server = createServer((request, response) => {
     void respond(options, request, response);
   });
-  const closeServer = gracefulClose(server);
   server.requestTimeout = ANSWER_WITHIN_MS;
   server.headersTimeout = ANSWER_WITHIN_MS;
-  try {
-    server.listen(listen);
-    await once(server, 'listening', { signal });
-  } catch (error) {
-    server.close();
-    signal.throwIfAborted();
-    throw cannotListen(listen, error);
-  }
-  server.on('error', (error) => log.error({ err: error }, 'operations server failed'));
-  const { address, port } = server.address() as AddressInfo;
-  log.info({ host: address, port }, 'operations server ready');
-
-  let closed: Promise<void> | undefined;
-  return {
-    address: { host: address, port },
-    close: () => {
-      closed ??= closeServer(CLOSE_WITHIN_MS);
-      return closed;
-    },
-  };
+  const remedy = 'stop what uses this address, or set operations.listen to another one';
+  return startListening(server, { listen, name: 'operations server', remedy, log }, { signal });
 }
 
 /** Never rejects: what fails is answered with 503, and logged. */
@@ -137,13 +109,4 @@ function text(status: number, body: string): Answer {
 
 function json(status: number, value: unknown): Answer {
   return { status, contentType: 'application/json', body: `${JSON.stringify(value)}\n` };
-}
-
-function cannotListen({ host, port }: Listen, error: unknown): KacmeError {
-  const reason = error instanceof Error ? error.message : String(error);
-  return new KacmeError('ERR_LISTEN', `listen on ${host} port ${port} for operations: ${reason}`, {
-    retry: 'never',
-    remedy: 'stop what uses this address, or set operations.listen to another one',
-    cause: error,
-  });
 }

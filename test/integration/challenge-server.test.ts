@@ -4,18 +4,15 @@ import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
-import {
-  type ChallengeServer,
-  type ChallengeServerOptions,
-  startChallengeServer,
-} from '../../src/http/challenge-server.ts';
+import { type ChallengeServerOptions, startChallengeServer } from '../../src/http/challenge-server.ts';
+import type { ListeningServer } from '../../src/http/listening.ts';
 import { loopbackAddress } from '../support/net.ts';
 
 const TOKEN = 'evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr_oA';
 const PATH = `/.well-known/acme-challenge/${TOKEN}`;
 const KEY_AUTHORIZATION = `${TOKEN}.thumbprint`;
 
-async function started(options: Partial<ChallengeServerOptions> = {}): Promise<ChallengeServer> {
+async function started(options: Partial<ChallengeServerOptions> = {}): Promise<ListeningServer> {
   const server = await startChallengeServer(
     {
       listen: { host: loopbackAddress(), port: 0 },
@@ -29,14 +26,14 @@ async function started(options: Partial<ChallengeServerOptions> = {}): Promise<C
   return server;
 }
 
-async function ask({ address }: ChallengeServer, path: string, method = 'GET') {
+async function ask({ address }: ListeningServer, path: string, method = 'GET') {
   const outgoing = request({ ...address, path, method, agent: false }).end();
   const [response] = await once(outgoing, 'response');
   return { status: response.statusCode, headers: response.headers, body: await text(response) };
 }
 
 /** Sends `begin` and resolves to all that comes back before the connection ends. */
-async function speak({ address }: ChallengeServer, begin: string): Promise<string> {
+async function speak({ address }: ListeningServer, begin: string): Promise<string> {
   const socket = connect(address).setEncoding('utf8');
   let answer = '';
   socket.on('data', (chunk) => {
@@ -127,7 +124,7 @@ test('a port that is taken is named with what to do', async () => {
   await expect(started({ listen: address })).rejects.toMatchObject({
     code: 'ERR_LISTEN',
     retry: 'never',
-    message: `listen on ${address.host} port ${address.port} for challenges: another process listens there already`,
+    message: `challenge server: listen on ${address.host} port ${address.port}: another process listens there already`,
     remedy: expect.stringContaining('challenge.listen'),
   });
 });

@@ -173,14 +173,14 @@ describe('a service that cannot start', () => {
     for (const command of ['serve', 'renew']) {
       const { status, stderr } = await run(command);
       expect(status).toBe(1);
-      expect(stderr).toContain(`kacme: listen on ${challenge.replace(':', ' port ')} for challenges`);
+      expect(stderr).toContain(`kacme: challenge server: listen on ${challenge.replace(':', ' port ')}`);
       expect(stderr).toMatch(/\n {2}what to do: .*challenge\.listen/);
     }
     const other = await setUp({ operations: { listen: operations } });
     await occupy(operations);
     const { status, stderr } = await other.run('serve');
     expect(status).toBe(1);
-    expect(stderr).toContain(`kacme: listen on ${operations.replace(':', ' port ')} for operations`);
+    expect(stderr).toContain(`kacme: operations server: listen on ${operations.replace(':', ' port ')}`);
     expect(stderr).toMatch(/\n {2}what to do: .*operations\.listen/);
   });
 

@@ -4,12 +4,9 @@ import { pino } from 'pino';
 import { request } from 'undici';
 import { expect, onTestFinished, test } from 'vitest';
 import { KacmeError } from '../../src/domain/errors.ts';
+import type { ListeningServer } from '../../src/http/listening.ts';
 import { createMetrics, type Metrics } from '../../src/http/metrics.ts';
-import {
-  type OperationsServer,
-  type OperationsServerOptions,
-  startOperationsServer,
-} from '../../src/http/operations-server.ts';
+import { type OperationsServerOptions, startOperationsServer } from '../../src/http/operations-server.ts';
 import { loopbackAddress } from '../support/net.ts';
 import { STATUS } from '../unit/cli/fake-service.ts';
 
@@ -19,7 +16,7 @@ const metrics = createMetrics({ version: '0.1.0', status: async () => STATUS });
 async function start(
   options: Partial<OperationsServerOptions>,
   { signal }: { signal: AbortSignal },
-): Promise<OperationsServer> {
+): Promise<ListeningServer> {
   const server = await startOperationsServer(
     {
       listen: { host: loopbackAddress(), port: 0 },
@@ -34,7 +31,7 @@ async function start(
   return server;
 }
 
-async function ask({ address }: OperationsServer, path: string, method: 'GET' | 'HEAD' | 'POST' = 'GET') {
+async function ask({ address }: ListeningServer, path: string, method: 'GET' | 'HEAD' | 'POST' = 'GET') {
   const { statusCode, headers, body } = await request(`http://${address.host}:${address.port}${path}`, {
     method,
     headers: { connection: 'close' },
