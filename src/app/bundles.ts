@@ -102,8 +102,10 @@ export class Bundles {
     const basis = await this.record(spec.name, options);
     const active = await this.#activeOf(basis, spec.name, options);
     const reason = selfSignedNeed(spec, active, now);
-    if (reason === undefined)
-      return { created: false, reason: `holds a ${active?.origin} bundle until ${active?.notAfter}` };
+    if (reason === undefined) {
+      const held = active?.origin === 'self-signed' ? 'a self-signed certificate' : "a CA's certificate";
+      return { created: false, reason: `holds ${held} until ${active?.notAfter}` };
+    }
     const keyPem = await pki.generateKey('rsa-2048');
     const notAfter = new Date(now.getTime() + SELF_SIGNED_MS);
     const chainPem = await pki.selfSign({ keyPem, identifiers: spec.identifiers, notBefore: now, notAfter });

@@ -1,9 +1,9 @@
 import type { ErrorReport } from '../../domain/errors.ts';
 import type { CertificateStatus, HostStatus, PlaceState, PlaceStatus, Status } from '../../domain/status.ts';
-import { renderFailures, type ShownFailure } from './failure.ts';
+import { hostFailures, renderFailures, type ShownFailure, shortReason } from './failure.ts';
 import { paint, type Tone, type View } from './style.ts';
 import { type Cell, renderTable } from './table.ts';
-import { renderMoment, renderRelative } from './time.ts';
+import { renderMoment, renderRelative, withDistance } from './time.ts';
 
 const ROLES: Readonly<Record<Status['role'], { readonly text: string; readonly tone: Tone }>> = {
   leading: { text: 'leading: this service acts', tone: 'good' },
@@ -47,7 +47,7 @@ export function renderStatus(status: Status, now: Date, view: View): string {
 function certificateTable({ certificates }: Status, now: Date, view: View): string {
   if (certificates.length === 0) return 'no certificates are configured\n';
   return renderTable(
-    ['CERTIFICATE', 'STATE', 'ISSUER', 'EXPIRES', 'RENEW AT', 'NEXT'],
+    ['CERTIFICATE', 'STATE', 'ISSUER', 'EXPIRES', 'NEXT'],
     certificates.map((certificate) => certificateRow(certificate, now)),
     view,
   );
@@ -79,7 +79,6 @@ function certificateRow(certificate: CertificateStatus, now: Date): readonly (Ce
     { text: certificate.state, tone: CERTIFICATE_TONES[certificate.state] },
     certificate.issuer ?? '-',
     renderRelative(certificate.notAfter, now),
-    renderMoment(certificate.renewAt),
     certificate.next,
   ];
 }
@@ -90,14 +89,17 @@ function placeRow(host: HostStatus, place: PlaceStatus): readonly (Cell | string
     host.host,
     place.certificate,
     { text: place.state, tone: PLACE_TONES[place.state] },
-    place.reason,
+    shortReason(place.reason, host),
   ];
 }
 
 function failuresOf(status: Status, now: Date): readonly ShownFailure[] {
   return [
     ...status.certificates.flatMap((certificate) => certificateFailure(certificate, now)),
-    ...status.hosts.flatMap((host) => hostFailures(host, status.role)),
+    ...hostFailures(
+      status.hosts.flatMap(({ pool, host, places }) => places.map((place) => ({ ...place, pool, host }))),
+      (report) => nextForHost(report, status.role),
+    ),
   ];
 }
 
@@ -111,26 +113,9 @@ function certificateFailure(certificate: CertificateStatus, now: Date): readonly
     {
       subject: `certificate ${certificate.name}, failed ${times}, last ${renderRelative(failure.at, now)}`,
       report: failure,
-      next: `${certificate.next}; the next attempt is not before ${renderMoment(failure.notBefore)} (${renderRelative(failure.notBefore, now)})`,
+      next: withDistance(certificate.next, now),
     },
   ];
-}
-
-/** A host that cannot be reached fails in all its places alike: said once. */
-function hostFailures(host: HostStatus, role: Status['role']): readonly ShownFailure[] {
-  const byReport = new Map<string, { readonly report: ErrorReport; readonly certificates: string[] }>();
-  for (const { certificate, failure } of host.places) {
-    if (failure === undefined) continue;
-    const key = `${failure.code} ${failure.message}`;
-    const known = byReport.get(key);
-    if (known === undefined) byReport.set(key, { report: failure, certificates: [certificate] });
-    else known.certificates.push(certificate);
-  }
-  return Array.from(byReport.values(), ({ report, certificates }) => ({
-    subject: `host ${host.host} of ${host.pool} (${certificates.join(', ')})`,
-    report,
-    next: nextForHost(report, role),
-  }));
 }
 
 function nextForHost({ retry }: ErrorReport, role: Status['role']): string {

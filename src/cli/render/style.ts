@@ -23,7 +23,9 @@ const FORMATS = {
 export function viewOf(output: Output, env: Environment): View {
   if (output.isTTY !== true) return { colour: false, columns: undefined };
   const { NO_COLOR: noColour = '', TERM: terminal } = env;
-  return { colour: noColour === '' && terminal !== 'dumb', columns: output.columns };
+  // A terminal that does not know its width says 0.
+  const columns = output.columns === 0 ? undefined : output.columns;
+  return { colour: noColour === '' && terminal !== 'dumb', columns };
 }
 
 export function paint(text: string, tone: Tone | undefined, { colour }: Pick<View, 'colour'>): string {

@@ -1,6 +1,6 @@
 import type { ErrorReport } from '../../domain/errors.ts';
 import type { CertificateResult, PlaceResult, Summary } from '../../domain/status.ts';
-import { renderFailures, type ShownFailure } from './failure.ts';
+import { hostFailures, renderFailures, type ShownFailure, shortReason } from './failure.ts';
 import { paint, type Tone, type View } from './style.ts';
 import { type Cell, renderTable } from './table.ts';
 
@@ -53,20 +53,19 @@ function placeRow(place: PlaceResult): readonly (Cell | string)[] {
     place.certificate,
     { text: place.action, tone: place.action === 'failed' ? 'bad' : undefined },
     place.inSync ? { text: 'yes', tone: 'good' } : { text: 'no', tone: 'bad' },
-    place.reason,
+    shortReason(place.reason, place),
   ];
 }
 
 function failuresOf({ certificates, places }: Summary): readonly ShownFailure[] {
   return [
-    ...certificates.map(({ certificate, failure }) => ({ subject: `certificate ${certificate}`, failure })),
-    ...places.map(({ pool, host, certificate, failure }) => ({
-      subject: `host ${host} of ${pool} (${certificate})`,
-      failure,
-    })),
-  ].flatMap(({ subject, failure }) =>
-    failure === undefined ? [] : [{ subject, report: failure, next: nextAfterCommand(failure) }],
-  );
+    ...certificates.flatMap(({ certificate, failure }) =>
+      failure === undefined
+        ? []
+        : [{ subject: `certificate ${certificate}`, report: failure, next: nextAfterCommand(failure) }],
+    ),
+    ...hostFailures(places, nextAfterCommand),
+  ];
 }
 
 function nextAfterCommand({ retry }: ErrorReport): string {
@@ -80,11 +79,17 @@ function describeOutcome({ certificates, places }: Summary): string {
   const planned = certificates.filter(({ action }) => action === 'planned').length;
   const inSync = places.filter((place) => place.inSync).length;
   const parts = [
-    ...(certificates.length === 0 ? [] : [`${changed} of ${count(certificates.length, 'certificate')} new`]),
-    ...(planned === 0 ? [] : [`${planned} would be issued`]),
+    ...(certificates.length === 0 ? [] : [describeCertificates(changed, planned, certificates.length)]),
     ...(places.length === 0 ? [] : [`${inSync} of ${count(places.length, 'place')} in sync`]),
   ];
   return parts.length === 0 ? 'nothing to do' : parts.join(', ');
+}
+
+/** Only a dry run plans, and it changes nothing. */
+function describeCertificates(changed: number, planned: number, all: number): string {
+  return planned === 0
+    ? `${changed} of ${count(all, 'certificate')} new`
+    : `${planned} of ${count(all, 'certificate')} would be issued`;
 }
 
 function count(number: number, noun: string): string {

@@ -18,6 +18,19 @@ export function renderRelative(date: string | undefined, now: Date): string {
   return distanceMs >= 0 ? `in ${renderDuration(distanceMs)}` : `${renderDuration(distanceMs)} ago`;
 }
 
+const ISO_DATE = /\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g;
+
+/** A text whose dates are as `renderMoment` has them: nobody plans by the millisecond. */
+export function withShortDates(text: string): string {
+  return text.replace(ISO_DATE, (date) => (Number.isNaN(Date.parse(date)) ? date : renderMoment(date)));
+}
+
+/** A text that says how far its first date is away, if it has one. */
+export function withDistance(text: string, now: Date): string {
+  const [date] = text.match(ISO_DATE) ?? [];
+  return date === undefined ? text : `${text} (${renderRelative(date, now)})`;
+}
+
 /** `2026-03-01 12:00Z`: to the minute, in UTC, never in the reader's zone; `-` for no date. */
 export function renderMoment(date: string | undefined): string {
   return date === undefined ? '-' : `${new Date(date).toISOString().slice(0, 16).replace('T', ' ')}Z`;

@@ -3,8 +3,13 @@ import { isHealthy, renderStatus } from '../../../src/cli/render/status.ts';
 import { oneLine, viewOf } from '../../../src/cli/render/style.ts';
 import { renderSummary } from '../../../src/cli/render/summary.ts';
 import { renderTable } from '../../../src/cli/render/table.ts';
-import { renderDuration, renderMoment, renderRelative } from '../../../src/cli/render/time.ts';
-import type { CertificateStatus, PlaceState, Status } from '../../../src/domain/status.ts';
+import {
+  renderDuration,
+  renderMoment,
+  renderRelative,
+  withShortDates,
+} from '../../../src/cli/render/time.ts';
+import type { CertificateStatus, PlaceState, Status, Summary } from '../../../src/domain/status.ts';
 import { TextOutput } from './fake-context.ts';
 import { NOW, STATUS, SUMMARY } from './fake-service.ts';
 
@@ -40,14 +45,14 @@ const FAILING = withCertificate({
     failures: 2,
     notBefore: '2026-03-01T12:05:00Z',
   },
-  next: 'orders again',
+  next: 'waits until 2026-03-01T12:05:00Z: renewal due; backing off',
 });
 
 test('status is two aligned tables and every failure in full', () => {
   expect(renderStatus(STATUS, NOW, PIPED)).toBe(`kacme leading: this service acts (2026-03-01 12:00Z)
 
-CERTIFICATE  STATE  ISSUER       EXPIRES  RENEW AT           NEXT
-external     valid  letsencrypt  in 61 d  2026-04-01 07:13Z  waits until 2026-04-01T07:13:21.000Z: not due
+CERTIFICATE  STATE  ISSUER       EXPIRES  NEXT
+external     valid  letsencrypt  in 61 d  waits until 2026-04-01 07:13Z: not due
 
 POOL           HOST       CERTIFICATE  STATE        REASON
 loadbalancers  10.0.0.11  external     in sync      file and memory hold the bundle
@@ -66,7 +71,7 @@ test('a failed certificate says how often, since when, and when it is tried agai
 certificate external, failed 2 times in a row, last 5 min ago: ERR_ACME_UNREACHABLE
   get https://ca.test/directory: connection refused
   what to do: open the way to the CA
-  what happens next: orders again; the next attempt is not before 2026-03-01 12:05Z (in 5 min)
+  what happens next: waits until 2026-03-01 12:05Z: renewal due; backing off (in 5 min)
 `);
 });
 
@@ -81,6 +86,56 @@ test('a failure shared by all certificates of a host is said once', () => {
   const text = renderStatus(doubled, NOW, PIPED);
   expect(text.match(/what to do/g)).toHaveLength(1);
   expect(text).toContain('host 10.0.0.12 of loadbalancers (external, internal)');
+});
+
+/** Places that fail as a host does that is down, one on each host. */
+function unreachable(hosts: readonly string[]): Summary['places'] {
+  return hosts.map((host) => {
+    const message = `lb/${host} (${host}:22): connect: nothing listens there`;
+    return {
+      pool: 'lb',
+      host,
+      certificate: 'external',
+      path: '/crt.pem',
+      action: 'failed',
+      inSync: false,
+      reason: message,
+      failure: {
+        code: 'ERR_HOST_UNREACHABLE',
+        message,
+        retry: 'later',
+        remedy: `see that an sshd listens at ${host}:22`,
+      },
+    };
+  });
+}
+
+test('hosts of a pool that fail alike are told of once, the others by themselves', () => {
+  const [refused, ...alike] = unreachable(['10.0.0.1', '10.0.0.11', '10.0.0.12']);
+  const other = {
+    ...refused,
+    reason: 'log in: refused',
+    failure: { code: 'ERR_HOST_LOGIN_REFUSED', message: 'lb/10.0.0.1: log in: refused', retry: 'never' },
+  } as Summary['places'][number];
+  expect(
+    renderSummary({ outcome: 'failed', certificates: [], places: [other, ...alike] }, PIPED),
+  ).toBe(`POOL  HOST       CERTIFICATE  ACTION  IN SYNC  REASON
+lb    10.0.0.1   external     failed  no       log in: refused
+lb    10.0.0.11  external     failed  no       connect: nothing listens there
+lb    10.0.0.12  external     failed  no       connect: nothing listens there
+
+FAILURES
+host 10.0.0.1 of lb (external): ERR_HOST_LOGIN_REFUSED
+  lb/10.0.0.1: log in: refused
+  what happens next: nothing until this is repaired; then a running service goes on by itself, or run the command again
+2 hosts of lb (external): ERR_HOST_UNREACHABLE
+  10.0.0.11, 10.0.0.12
+  connect: nothing listens there
+  what to do: see that an sshd listens at {host}:22
+  what happens next: a running service tries again by itself; without one, run the command again
+
+failed: 0 of 3 places in sync
+`);
 });
 
 test('without a service, status says that nothing happens until one runs', () => {
@@ -101,6 +156,17 @@ test('on a terminal no line of a table is wider than it, when piped nothing is c
   expect(tables).toContain('…');
   expect(tables).toContain('2026-04-01 07:13Z');
   expect(renderStatus(STATUS, NOW, PIPED)).not.toMatch(/…|\t/);
+});
+
+test('on a narrow terminal the explanations get lines of their own, and hosts keep their names', () => {
+  expect(renderStatus(STATUS, NOW, { colour: false, columns: 62 })).toContain(`
+POOL           HOST       CERTIFICATE  STATE
+  REASON
+loadbalancers  10.0.0.11  external     in sync
+  file and memory hold the bundle
+loadbalancers  10.0.0.12  external     unreachable
+  connect: connection refused
+`);
 });
 
 test('the colours of a terminal do not move the columns', () => {
@@ -124,6 +190,12 @@ test.each([
     columns: 80,
     env: { TERM: 'dumb' },
     expected: { colour: false, columns: 80 },
+  },
+  {
+    when: 'where the width is not known',
+    columns: 0,
+    env: {},
+    expected: { colour: true, columns: undefined },
   },
   { when: 'when piped', columns: undefined, env: {}, expected: PIPED },
 ])('colour is $expected.colour and width $expected.columns $when', ({ columns, env, expected }) => {
@@ -180,7 +252,7 @@ test('a dry run says what would be issued, an empty summary that there is nothin
     failure: undefined,
   } as const;
   expect(renderSummary({ outcome: 'done', certificates: [planned], places: [] }, PIPED)).toContain(
-    'done: 0 of 1 certificate new, 1 would be issued\n',
+    'done: 1 of 1 certificate would be issued\n',
   );
   expect(renderSummary({ outcome: 'done', certificates: [], places: [] }, PIPED)).toBe(
     'done: nothing to do\n',
@@ -190,7 +262,7 @@ test('a dry run says what would be issued, an empty summary that there is nothin
 test('a table narrower than its smallest columns is as narrow as they allow', () => {
   const rows = [['a-long-name', 'a reason that is much too long']];
   expect(renderTable(['NAME', 'REASON'], rows, { colour: false, columns: 5 })).toBe(
-    'NAME    REASON\na-lon…  a rea…\n',
+    'NAME\n  REASON\na-lon…\n  a rea…\n',
   );
 });
 
@@ -212,4 +284,10 @@ test('dates are relative to now, exact ones are UTC, and none is a dash', () => 
   expect(renderRelative(undefined, NOW)).toBe('-');
   expect(renderMoment('2026-03-01T12:00:59+02:00')).toBe('2026-03-01 10:00Z');
   expect(renderMoment(undefined)).toBe('-');
+});
+
+test('dates in a text are short, what only looks like one stays', () => {
+  expect(withShortDates('until 2026-04-01T07:13:21.000Z, not 2026-99-01T07:13:21Z')).toBe(
+    'until 2026-04-01 07:13Z, not 2026-99-01T07:13:21Z',
+  );
 });
