@@ -59,9 +59,9 @@ const context: CliContext = {
     if (running !== undefined) return { service: running, via: 'control socket', close: async () => {} };
     // Everything that does the work itself is loaded only now: asking a running service stays quick.
     const { DirectService } = await import('./compose/direct-service.ts');
-    // The outcome is told by the command: the log only adds what went wrong, unless it is asked for.
+    // The command tells what was done and what failed: the log is for whoever asks for it.
     const log = createLogger({
-      level: options.logLevel ?? 'error',
+      level: options.logLevel ?? 'silent',
       destination: process.stderr,
       env: process.env,
     });

@@ -5,7 +5,7 @@ import { humanLog } from './human-log.ts';
 import { viewOf } from './render/style.ts';
 
 export interface LoggerOptions {
-  readonly level: LogLevel;
+  readonly level: LogLevel | 'silent';
   readonly destination: Output;
   /** NO_COLOR is looked up here. */
   readonly env: Environment;

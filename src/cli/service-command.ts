@@ -4,28 +4,30 @@ import type { CommandOptions, KacmeService } from '../ports/service.ts';
 import type { CliContext, ExitStatus } from './context.ts';
 import { globalOptions } from './global-options.ts';
 import { writeJson } from './output.ts';
-import { oneLine, paint, viewOf } from './render/style.ts';
+import { progressFor } from './progress.ts';
+import { viewOf } from './render/style.ts';
 import { renderSummary } from './render/summary.ts';
 
 /** Sets the exit status of the process; 0 when it is never called. */
 export type EndWith = (status: ExitStatus) => void;
 
-/** Asks the service that `command`'s options lead to; progress goes to stderr, one line each. */
+/** Asks the service that `command`'s options lead to; progress goes to stderr. */
 export async function askService<T>(
   context: CliContext,
   command: Command,
   ask: (service: KacmeService, options: CommandOptions) => Promise<T>,
 ): Promise<T> {
-  const { signal, stderr } = context;
-  const view = viewOf(stderr, context.env);
-  const handle = await context.connect(globalOptions(command), { signal });
+  const { signal } = context;
+  const options = globalOptions(command);
+  const handle = await context.connect(options, { signal });
+  const progress = progressFor(context, options);
   try {
-    return await ask(handle.service, {
-      signal,
-      onProgress: ({ message }) => {
-        stderr.write(`${paint(oneLine(message), 'faint', view)}\n`);
-      },
-    });
+    const answer = await ask(handle.service, { signal, onProgress: ({ message }) => progress.tell(message) });
+    progress.clear();
+    return answer;
+  } catch (error) {
+    progress.keep();
+    throw error;
   } finally {
     await handle.close();
   }

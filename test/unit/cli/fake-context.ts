@@ -29,16 +29,19 @@ export interface FakeContext extends CliContext {
 }
 
 export function fakeContext(
-  options: { readonly service?: Partial<KacmeService>; readonly via?: 'control socket' | 'direct' } & Partial<
-    Pick<CliContext, 'connect' | 'serve' | 'signal'>
-  > = {},
+  options: {
+    readonly service?: Partial<KacmeService>;
+    readonly via?: 'control socket' | 'direct';
+    /** Width of the terminal that both outputs are; without it they are piped. */
+    readonly columns?: number;
+  } & Partial<Pick<CliContext, 'connect' | 'serve' | 'signal' | 'env'>> = {},
 ): FakeContext {
   const calls: FakeContext['calls'] = [];
   return {
     signal: options.signal ?? new AbortController().signal,
-    stdout: new TextOutput(),
-    stderr: new TextOutput(),
-    env: {},
+    stdout: new TextOutput(options.columns),
+    stderr: new TextOutput(options.columns),
+    env: options.env ?? {},
     version: '1.2.3',
     calls,
     now: () => NOW,
