@@ -40,7 +40,9 @@ Exit status: 0 valid, 2 wrong or unreadable`,
 
 function showCommand({ signal, stdout }: ConfigContext): Command {
   return new Command('show')
-    .description('Print the configuration in force: overlays applied, defaults filled in, secrets left out')
+    .description(
+      'Print the configuration in force: overlays applied, defaults filled in, secrets as references',
+    )
     .option('--json', 'as JSON instead of YAML', false)
     .addHelpText(
       'after',
@@ -99,7 +101,9 @@ Exit status: 0 done, 2 the file exists or cannot be written`,
       } catch (error) {
         signal.throwIfAborted();
         const reason = isExisting(error) ? 'it exists already, and stays as it is' : messageOf(error);
-        command.error(`error: cannot write a first configuration to ${file}: ${reason}`, { exitCode: 2 });
+        command
+          .showHelpAfterError(false)
+          .error(`error: cannot write a first configuration to ${file}: ${reason}`, { exitCode: 2 });
       }
       stdout.write(`${file}: written; adapt it, then run: kacme config check --config ${file}\n`);
     });

@@ -14,13 +14,16 @@ export function exitStatusOf(error: unknown): ExitStatus {
   return USAGE_CODES.has(reportError(error).code) ? 2 : 1;
 }
 
+/** `file:line:column: `, as each line of a configuration error begins. */
+const MISTAKE = /^.+:\d+:\d+: /;
+
 /**
  * What is printed about an error that ends a command. The lines of a configuration error stand alone, since editors
  * and people look for `file:line:column`. A stack is printed with `debug` only, and only for a defect of kacme.
  */
 export function describeError(error: unknown, { debug }: { debug: boolean }): string {
   const { code, message, remedy } = reportError(error);
-  if (code === 'ERR_CONFIG_INVALID') return `${message}\n`;
+  if (code === 'ERR_CONFIG_INVALID' && MISTAKE.test(message)) return `${message}\n`;
   const lines = [`kacme: ${message}`];
   if (remedy !== undefined) lines.push(`  what to do: ${remedy}`);
   if (code === 'ERR_INTERNAL') lines.push(...describeDefect(error, debug));

@@ -70,11 +70,11 @@ function buildProgram(context: CliContext, endWith: EndWith): Command {
     })
     .configureHelp({ showGlobalOptions: true })
     .exitOverride()
-    .showHelpAfterError('run `kacme --help` for what there is')
     .addHelpText(
       'after',
       '\nExit status: 0 done or nothing to do, 1 failed, 2 wrong usage or configuration, 3 partly done',
     );
+  pointToHelp(program);
   addGlobalOptions(program);
   const commands = [
     bootstrapCommand(context, endWith),
@@ -86,8 +86,8 @@ function buildProgram(context: CliContext, endWith: EndWith): Command {
     configCommand(context),
   ];
   for (const command of commands) {
-    inheritSettings(command, program);
     program.addCommand(command);
+    inheritSettings(command, program);
   }
   return program;
 }
@@ -95,5 +95,13 @@ function buildProgram(context: CliContext, endWith: EndWith): Command {
 /** Output, exit and suggestions are set on the program alone; commander passes them on only to what it makes itself. */
 function inheritSettings(command: Command, parent: Command): void {
   command.copyInheritedSettings(parent);
+  pointToHelp(command);
   for (const child of command.commands) inheritSettings(child, command);
+}
+
+/** A mistake is answered with the help that is about it. */
+function pointToHelp(command: Command): void {
+  const names: string[] = [];
+  for (let at: Command | null = command; at !== null; at = at.parent) names.unshift(at.name());
+  command.showHelpAfterError(`run \`${names.join(' ')} --help\` for what there is`);
 }

@@ -11,9 +11,10 @@ describe('usage', () => {
   test.each([
     { argv: ['stats'], says: "unknown command 'stats'", suggests: 'Did you mean status?' },
     { argv: ['renew', '--forced'], says: "unknown option '--forced'", suggests: 'Did you mean --force?' },
-    { argv: ['status', 'now'], says: 'too many arguments', suggests: 'kacme --help' },
-    { argv: ['distribute', '--host'], says: 'argument missing', suggests: 'kacme --help' },
+    { argv: ['status', 'now'], says: 'too many arguments', suggests: 'kacme status --help' },
+    { argv: ['distribute', '--host'], says: 'argument missing', suggests: 'kacme distribute --help' },
     { argv: ['status', '--log-level', 'loud'], says: 'trace, debug, info, warn, error', suggests: '' },
+    { argv: ['config', 'show', '--yaml'], says: 'unknown option', suggests: 'kacme config show --help' },
     { argv: ['config', 'chek'], says: "unknown command 'chek'", suggests: 'Did you mean check?' },
   ])('$argv ends with 2 and a suggestion', async ({ argv, says, suggests }) => {
     const context = fakeContext();
@@ -149,6 +150,29 @@ describe('exit status', () => {
     });
     expect(await runCli(['serve'], context)).toBe(2);
     expect(context.stderr.text).toBe(`${lines}\n`);
+  });
+
+  test('a configuration that a running service cannot take over is refused with what to do', async () => {
+    const context = fakeContext({
+      service: {
+        reloadConfig: async () => {
+          throw new KacmeError('ERR_CONFIG_INVALID', 'cannot be taken over: store changed', {
+            retry: 'never',
+            remedy: 'restart kacme serve',
+          });
+        },
+      },
+    });
+    expect(await runCli(['reload-config'], context)).toBe(2);
+    expect(context.stderr.text).toBe(
+      'kacme: cannot be taken over: store changed\n  what to do: restart kacme serve\n',
+    );
+  });
+
+  test('a first configuration that cannot be written says why, and points to no help', async () => {
+    const context = fakeContext();
+    expect(await runCli(['config', 'init', '/nowhere/kacme.yaml'], context)).toBe(2);
+    expect(context.stderr.text).toMatch(/^kacme: cannot write .*: ENOENT: [^\n]*\n$/);
   });
 
   test('a defect ends with 1, and shows its stack with --log-level debug only', async () => {
