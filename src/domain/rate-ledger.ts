@@ -222,6 +222,10 @@ function changes(
 }
 
 function changed(ledger: Ledger, changes: LedgerChanges, now: Date): Ledger {
-  const buckets = Object.entries({ ...ledger, ...Object.fromEntries(changes) });
-  return Object.fromEntries(buckets.filter(([, bucket]) => !isForgettable(bucket, now)));
+  const next: Record<string, Bucket> = {};
+  for (const [key, bucket] of [...Object.entries(ledger), ...changes]) next[key] = bucket;
+  for (const [key, bucket] of Object.entries(next)) {
+    if (isForgettable(bucket, now)) delete next[key];
+  }
+  return next;
 }
