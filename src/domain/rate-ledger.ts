@@ -150,7 +150,7 @@ export function scopeOfRefusal(ledger: Ledger, limits: RateLimits, order: Limite
 }
 
 /** Keys of the buckets that judging and recording an order looks at, `EVERY_REQUEST` aside. */
-export function bucketsOf({ account, domains, exactSet, failures }: LimitedOrder): readonly CountedIn[] {
+function bucketsOf({ account, domains, exactSet, failures }: LimitedOrder): readonly CountedIn[] {
   return [account, ...domains, exactSet, ...failures];
 }
 
