@@ -217,7 +217,9 @@ export class CertificateIssuer {
       const failures = (held?.value.failures ?? 0) + 1;
       const now = clock.now();
       const at = now.toISOString();
-      const notBefore = backoffUntil(failures, now, random.uniform(), notBeforeOf(error)).toISOString();
+      const heldUntil = await this.#trustedUntil(spec, options);
+      const until = backoffUntil(failures, now, random.uniform(), notBeforeOf(error), heldUntil);
+      const notBefore = until.toISOString();
       const key = backoffRecord.key(spec.name, issuer);
       const value = backoffRecord.serialize({ failures, lastFailure: reportError(error), at, notBefore });
       await store.transact(
@@ -229,6 +231,12 @@ export class CertificateIssuer {
       log.error({ err: storeError }, 'back-off cannot be stored');
       return undefined;
     }
+  }
+
+  /** When the certificate expires that clients trust now; a self-signed one is none. */
+  async #trustedUntil(spec: CertificateSpec, options: { signal: AbortSignal }): Promise<Date | undefined> {
+    const held = await this.#bundles.held(spec.name, options);
+    return held?.origin === 'self-signed' ? undefined : held?.notAfter;
   }
 }
 

@@ -191,7 +191,7 @@ export class Simulation {
   #hold(track: Track): void {
     const notBefore = this.#now;
     const notAfter = new Date(this.#nowMs + lifetimeAt(this.#request.lifetimes, notBefore));
-    const renewAt = drawRenewAt(notBefore, notAfter, this.#request.uniform());
+    const renewAt = drawRenewAt(notBefore, notAfter, this.#now, this.#request.uniform());
     track.held = { identifiers: track.spec.identifiers, origin: 'acme', notBefore, notAfter, renewAt };
     track.renewalInfo = undefined;
     track.backoff = undefined;
@@ -203,7 +203,8 @@ export class Simulation {
 
   #fail(track: Track): void {
     const failures = (track.backoff?.failures ?? 0) + 1;
-    const notBefore = backoffUntil(failures, this.#now, this.#request.uniform());
+    const heldUntil = track.held?.notAfter;
+    const notBefore = backoffUntil(failures, this.#now, this.#request.uniform(), undefined, heldUntil);
     track.backoff = { failures, notBefore };
     this.#count('failed');
     this.#wake(track, notBefore);

@@ -118,6 +118,28 @@ export function missWindow(
   };
 }
 
+/** The state after the CA turned out to offer no renewal information: what it said while it did stands. */
+export function lackWindow(state: RenewalInfoState | undefined, now: Date): RenewalInfoState {
+  return { suggestion: state?.suggestion, nextCheckAt: new Date(now.getTime() + DAY_MS), failures: 0 };
+}
+
+/** How old a bundle must be before the first word about it may call it due. */
+const TRUSTED_AFTER_MS = HOUR_MS;
+
+/**
+ * Whether the CA calls a bundle due that it has issued just now, and has said nothing else about it before. To
+ * follow would be to order again, get the next bundle that is due, and so on: kacme asks again first.
+ */
+export function isPremature(
+  state: RenewalInfoState | undefined,
+  { suggestedWindow }: RenewalInfo,
+  { issuedAt }: { readonly issuedAt: Date },
+  now: Date,
+): boolean {
+  const isNew = now.getTime() - issuedAt.getTime() < TRUSTED_AFTER_MS;
+  return isNew && state?.suggestion === undefined && suggestedWindow.start <= now;
+}
+
 export type CheckDecision =
   | { readonly action: 'ask' }
   | { readonly action: 'wait'; readonly until: Date }
@@ -157,6 +179,19 @@ export function renewalTime(
   const renewAt = suggested ?? bundle.renewAt;
   if (floor < renewAt) return { renewAt: floor, basis: 'emergency floor' };
   return { renewAt, basis: suggested === undefined ? 'share of the lifetime' : 'suggested by the CA' };
+}
+
+/** Whose word the moment is, for people; undefined when it is the bundle's own share of its lifetime. */
+export function describeRenewalTime(
+  { basis }: RenewalTime,
+  state: RenewalInfoState | undefined,
+): string | undefined {
+  if (basis === 'emergency floor') return 'a twentieth of the lifetime is left';
+  const suggestion = state?.suggestion;
+  if (basis === 'share of the lifetime' || suggestion === undefined) return undefined;
+  const { window, explanationURL } = suggestion;
+  const why = explanationURL === undefined ? '' : `; see ${explanationURL}`;
+  return `the CA's window, ${window.start.toISOString()} to ${window.end.toISOString()}${why}`;
 }
 
 /** Whether an order with `replaces` is made inside the window now: then Let's Encrypt's limits do not apply to it. */

@@ -1,9 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import {
   decideCheck,
+  describeRenewalTime,
   followWindow,
   insideWindow,
+  isPremature,
   judgeWindow,
+  lackWindow,
   missWindow,
   type RenewalInfoState,
   renewalTime,
@@ -187,4 +190,57 @@ test.each([
 ])('whether day $day is inside the window of day 10 to 20: $expected', ({ day, expected }) => {
   expect(insideWindow(held, at(day * DAY))).toBe(expected);
   expect(insideWindow(undefined, at(day * DAY))).toBe(false);
+});
+
+test('a CA that stopped answering about renewal is asked again a day later, and its last word stands', () => {
+  expect(lackWindow(undefined, now)).toEqual({ suggestion: undefined, nextCheckAt: at(DAY), failures: 0 });
+  expect(lackWindow(missWindow(held, now, 0), now)).toEqual({ ...held, nextCheckAt: at(DAY) });
+});
+
+describe('isPremature', () => {
+  test.each([
+    { when: 'it is new and called due by the first word', age: MINUTE, state: undefined, from: -2, is: true },
+    {
+      when: 'nothing valid was heard before',
+      age: MINUTE,
+      state: missWindow(undefined, now, 0),
+      from: -2,
+      is: true,
+    },
+    { when: 'the window lies ahead', age: MINUTE, state: undefined, from: 1, is: false },
+    { when: 'another window was heard before', age: MINUTE, state: held, from: -2, is: false },
+    { when: 'it is an hour old', age: HOUR, state: undefined, from: -2, is: false },
+  ])('is $is for a bundle when $when', ({ age, state, from, is }) => {
+    const { info } = answer(from, from + 1);
+    expect(isPremature(state, info, { issuedAt: at(-age) }, now)).toBe(is);
+  });
+});
+
+describe('describeRenewalTime', () => {
+  const explained = followWindow(
+    undefined,
+    {
+      info: { suggestedWindow: window(10, 20), explanationURL: 'https://ca.test/why' },
+      retryAfter: undefined,
+    },
+    now,
+    0.5,
+  );
+  test.each([
+    {
+      basis: 'suggested by the CA',
+      state: held,
+      expected: "the CA's window, 2026-06-11T00:00:00.000Z to 2026-06-21T00:00:00.000Z",
+    },
+    {
+      basis: 'suggested by the CA',
+      state: explained,
+      expected:
+        "the CA's window, 2026-06-11T00:00:00.000Z to 2026-06-21T00:00:00.000Z; see https://ca.test/why",
+    },
+    { basis: 'emergency floor', state: held, expected: 'a twentieth of the lifetime is left' },
+    { basis: 'share of the lifetime', state: undefined, expected: undefined },
+  ] as const)('of $basis is $expected', ({ basis, state, expected }) => {
+    expect(describeRenewalTime({ renewAt: now, basis }, state)).toBe(expected);
+  });
 });
