@@ -167,14 +167,16 @@ const EMERGENCY_SHARE = 1 / 20;
 
 /**
  * When to renew: at the moment drawn in the CA's window, however old the answer; at the bundle's own `renewAt`
- * (`drawRenewAt`) when there is none; and with a twentieth of the lifetime left in any case.
+ * (`drawRenewAt`) when there is none; and with a twentieth of the lifetime left in any case, though not before the
+ * bundle's own, which alone minds that a new bundle may be old by its dates.
  */
 export function renewalTime(
   state: RenewalInfoState | undefined,
   bundle: { readonly notBefore: Date; readonly notAfter: Date; readonly renewAt: Date },
 ): RenewalTime {
   const lifetimeMs = bundle.notAfter.getTime() - bundle.notBefore.getTime();
-  const floor = new Date(bundle.notAfter.getTime() - Math.floor(lifetimeMs * EMERGENCY_SHARE));
+  const lastMs = bundle.notAfter.getTime() - Math.floor(lifetimeMs * EMERGENCY_SHARE);
+  const floor = new Date(Math.max(lastMs, bundle.renewAt.getTime()));
   const suggested = state?.suggestion?.renewAt;
   const renewAt = suggested ?? bundle.renewAt;
   if (floor < renewAt) return { renewAt: floor, basis: 'emergency floor' };

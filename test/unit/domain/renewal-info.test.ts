@@ -176,6 +176,13 @@ describe('renewalTime', () => {
     expect(renewalTime(state, bundle)).toEqual({ renewAt: at(day * DAY), basis });
   });
 
+  test('the floor does not make due at once what was new with little time left', () => {
+    const late = { ...bundle, renewAt: at(58 * DAY) };
+    expect(renewalTime(undefined, late)).toEqual({ renewAt: late.renewAt, basis: 'share of the lifetime' });
+    const tooLate = followWindow(undefined, answer(59, 90), now, 0);
+    expect(renewalTime(tooLate, late)).toEqual({ renewAt: late.renewAt, basis: 'emergency floor' });
+  });
+
   test('a past window means now', () => {
     const { renewAt } = renewalTime(followWindow(held, answer(-2, -1), now, 0.99), bundle);
     expect(renewAt < now).toBe(true);
