@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import type { IssuerSpec } from '../domain/model.ts';
+import type { RenewalInfoAnswer } from '../domain/renewal-info.ts';
 import type {
   Authorization,
   CertificateAuthority,
@@ -16,6 +17,7 @@ import { requireLocation } from './document.ts';
 import { orderPayload, parseOrder } from './order.ts';
 import { poll } from './poll.ts';
 import { AcmeProblemError } from './problem.ts';
+import { parseRenewalInfo, renewalInfoUrl } from './renewal-info.ts';
 import { AcmeSession } from './session.ts';
 import { certificateRequest, loadSigner } from './signing-core.ts';
 import { AcmeTransport } from './transport.ts';
@@ -53,13 +55,14 @@ export function connectCertificateAuthorities(deps: CertificateAuthorityDeps): C
         dispatchers.open(issuer),
         loadSigner(issuer.directory, accountKeyPem),
       ]);
+      const log = deps.log.child({ issuer: issuer.name });
       const transport = new AcmeTransport({
         issuer: issuer.name,
         dispatcher,
         timeoutMs: issuer.timeoutMs,
         userAgent: `kacme/${deps.version} (node ${process.versions.node})`,
         clock: deps.clock,
-        log: deps.log.child({ issuer: issuer.name }),
+        log,
         onRequest: deps.onRequest,
       });
       const session = new AcmeSession({
@@ -69,7 +72,7 @@ export function connectCertificateAuthorities(deps: CertificateAuthorityDeps): C
         monotonicMs: () => deps.clock.monotonicMs(),
       });
       const account = new AcmeAccount({ issuer, session, readSecret: deps.readSecret });
-      return new AcmeCertificateAuthority(issuer, session, account, deps.clock);
+      return new AcmeCertificateAuthority(issuer, session, account, { clock: deps.clock, log });
     },
     close: () => dispatchers.close(),
   };
@@ -80,28 +83,46 @@ class AcmeCertificateAuthority implements CertificateAuthority {
   readonly #session: AcmeSession;
   readonly #account: AcmeAccount;
   readonly #clock: Clock;
+  readonly #log: Logger;
   /** Orders just finalized: when the CA asked to be asked again (section 7.4). */
   readonly #finalized = new Map<string, Date | undefined>();
 
-  constructor(issuer: IssuerSpec, session: AcmeSession, account: AcmeAccount, clock: Clock) {
+  constructor(
+    issuer: IssuerSpec,
+    session: AcmeSession,
+    account: AcmeAccount,
+    { clock, log }: Pick<CertificateAuthorityDeps, 'clock' | 'log'>,
+  ) {
     this.#issuer = issuer;
     this.#session = session;
     this.#account = account;
     this.#clock = clock;
+    this.#log = log;
   }
 
   ensureAccount(options: EffectOptions): Promise<string> {
     return this.#account.ensure(options);
   }
 
-  async newOrder(identifiers: readonly string[], options: EffectOptions): Promise<Order> {
+  async newOrder(
+    identifiers: readonly string[],
+    { replaces, ...options }: EffectOptions & { readonly replaces?: string | undefined },
+  ): Promise<Order> {
     const directory = await this.#session.directory(options);
+    const order = async (payload: object) => {
+      const request = { resource: 'newOrder', url: directory.newOrder, payload } as const;
+      const response = await this.#account.post(request, options);
+      return parseOrder(requireLocation(response), response);
+    };
     const payload = orderPayload(this.#issuer, identifiers, directory);
-    const response = await this.#account.post(
-      { resource: 'newOrder', url: directory.newOrder, payload },
-      options,
-    );
-    return parseOrder(requireLocation(response), response);
+    if (replaces === undefined || directory.renewalInfo === undefined) return order(payload);
+    try {
+      return await order({ ...payload, replaces });
+    } catch (error) {
+      if (!mayRefuseReplaces(error)) throw error;
+      this.#log.warn({ identifiers, replaces, err: error }, 'replaces refused: ordering without it');
+      return order(payload);
+    }
   }
 
   async order(url: string, { signal }: { signal: AbortSignal }): Promise<Order | undefined> {
@@ -176,6 +197,16 @@ class AcmeCertificateAuthority implements CertificateAuthority {
     return parseChain(response);
   }
 
+  async renewalInfo(
+    certID: string,
+    { signal }: { signal: AbortSignal },
+  ): Promise<RenewalInfoAnswer | undefined> {
+    const { renewalInfo } = await this.#session.directory({ signal });
+    if (renewalInfo === undefined) return undefined;
+    const url = renewalInfoUrl(renewalInfo, certID);
+    return parseRenewalInfo(await this.#session.get({ resource: 'renewalInfo', url }, { signal }));
+  }
+
   /** At once, unless the order was finalized just now: then the CA has begun to work this very moment. */
   #firstLookMs(url: string): number {
     if (!this.#finalized.has(url)) return 0;
@@ -183,4 +214,13 @@ class AcmeCertificateAuthority implements CertificateAuthority {
     const askedMs = notBefore === undefined ? 0 : notBefore.getTime() - this.#clock.now().getTime();
     return Math.max(askedMs, FIRST_LOOK_MS);
   }
+}
+
+/**
+ * CAs have several words for a certificate that cannot be replaced (already, another account's, unknown), so any
+ * refusal counts that the next order would not meet all the same.
+ */
+function mayRefuseReplaces(error: unknown): boolean {
+  if (!(error instanceof AcmeProblemError) || error.code === 'ERR_ACME_RATE_LIMITED') return false;
+  return error.status >= 400 && error.status < 500 && error.type !== 'badNonce';
 }

@@ -6,6 +6,7 @@ const directorySchema = z.object({
   newNonce: z.url(),
   newAccount: z.url(),
   newOrder: z.url(),
+  renewalInfo: z.url().optional(),
   meta: z
     .object({
       termsOfService: z.string().optional(),
@@ -20,6 +21,8 @@ export interface Directory {
   readonly newNonce: string;
   readonly newAccount: string;
   readonly newOrder: string;
+  /** RFC 9773 section 3; undefined when the CA says nothing about renewal. */
+  readonly renewalInfo: string | undefined;
   /** URL of the terms that an account must agree to. */
   readonly termsOfService: string | undefined;
   /** Undefined when the CA knows no profiles. */
@@ -28,11 +31,12 @@ export interface Directory {
 
 /** Throws `ERR_ACME_MALFORMED`. */
 export function parseDirectory(response: AcmeResponse): Directory {
-  const { meta, newNonce, newAccount, newOrder } = parseDocument(directorySchema, response);
+  const { meta, newNonce, newAccount, newOrder, renewalInfo } = parseDocument(directorySchema, response);
   return {
     newNonce,
     newAccount,
     newOrder,
+    renewalInfo,
     termsOfService: meta.termsOfService,
     profiles: meta.profiles === undefined ? undefined : Object.keys(meta.profiles),
   };

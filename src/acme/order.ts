@@ -14,6 +14,7 @@ const orderSchema = z.object({
   finalize: z.url(),
   certificate: z.url().optional(),
   expires: z.iso.datetime({ offset: true }).optional(),
+  replaces: z.string().optional(),
   error: z.unknown().optional(),
 });
 
@@ -27,6 +28,7 @@ export function parseOrder(url: string, response: AcmeResponse): Order {
     finalize: order.finalize,
     certificate: order.certificate,
     expires: order.expires === undefined ? undefined : new Date(order.expires),
+    replaces: order.replaces,
     error: describeError(order.error),
   };
 }

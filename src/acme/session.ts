@@ -61,6 +61,16 @@ export class AcmeSession {
     return directory;
   }
 
+  /** An unsigned request, as for renewal information; in line with the others. Throws what `AcmeTransport.send` throws. */
+  async get(
+    { resource, url }: Pick<AcmeRequest, 'resource' | 'url'>,
+    { signal }: { signal: AbortSignal },
+  ): Promise<AcmeResponse> {
+    allowManyWaits(signal);
+    const send = () => this.#options.transport.send({ resource, method: 'GET', url }, { signal });
+    return this.#queue.add(send, { signal });
+  }
+
   /**
    * Sends once, save that a refused nonce was no use of it. Throws what `AcmeTransport.send` throws, or what
    * `beforeSend` throws.

@@ -18,7 +18,8 @@ export type AcmeResource =
   | 'authorization'
   | 'challenge'
   | 'finalize'
-  | 'certificate';
+  | 'certificate'
+  | 'renewalInfo';
 
 export interface AcmeRequest {
   readonly resource: AcmeResource;

@@ -14,12 +14,17 @@ import { SingleFlight } from './single-flight.ts';
 export class Authorities {
   readonly #issuers: Readonly<Record<string, IssuerSpec>>;
   readonly #deps: AppDeps;
+  readonly #connected = new Map<string, Promise<CertificateAuthority>>();
   readonly #ready = new Map<string, CertificateAuthority>();
   readonly #registering = new SingleFlight<CertificateAuthority>();
 
   constructor(issuers: Readonly<Record<string, IssuerSpec>>, deps: AppDeps) {
     this.#issuers = issuers;
     this.#deps = deps;
+  }
+
+  knows(issuer: string): boolean {
+    return Object.hasOwn(this.#issuers, issuer);
   }
 
   /** Makes and stores the account key if there is none. */
@@ -43,6 +48,22 @@ export class Authorities {
     );
   }
 
+  /** For what needs no account: the CA may not have heard of kacme. */
+  async connection(issuer: string, options: EffectOptions): Promise<CertificateAuthority> {
+    const spec = this.#spec(issuer);
+    return this.#connect(spec, (await this.#account(spec, options)).value);
+  }
+
+  /** One connection per issuer; a failure is not remembered. */
+  #connect(spec: IssuerSpec, { keyPem }: AccountRecord): Promise<CertificateAuthority> {
+    const known = this.#connected.get(spec.name);
+    if (known !== undefined) return known;
+    const connecting = this.#deps.connectCertificateAuthority(spec, keyPem);
+    this.#connected.set(spec.name, connecting);
+    connecting.catch(() => this.#connected.delete(spec.name));
+    return connecting;
+  }
+
   #spec(issuer: string): IssuerSpec {
     const spec = this.#issuers[issuer];
     if (spec === undefined) throw new RangeError(`issuer ${issuer} is not configured`);
@@ -51,7 +72,7 @@ export class Authorities {
 
   async #register(spec: IssuerSpec, options: EffectOptions): Promise<CertificateAuthority> {
     const { value: record, revision } = await this.#account(spec, options);
-    const authority = await this.#deps.connectCertificateAuthority(spec, record.keyPem);
+    const authority = await this.#connect(spec, record);
     const url = await authority.ensureAccount(options);
     if (url !== record.url) {
       const key = accountRecord.key(spec.name, spec.directory);

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { reportError } from '../domain/errors.ts';
 import type { CertificateSpec } from '../domain/model.ts';
 import type { DesiredPlace } from '../domain/place-decision.ts';
-import { drawRenewAt, type HeldBundle } from '../domain/renewal.ts';
+import { drawRenewAt } from '../domain/renewal.ts';
 import { type CertificateFacts, certificatesIn, factsOf, renderBundlePem } from '../domain/x509.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Condition, Versioned } from '../ports/state-store.ts';
@@ -11,9 +11,11 @@ import {
   type BundleRecord,
   bundleRecord,
   type CertificateRecord,
+  certIDOfBundle,
   certificateRecord,
   listRecords,
   loadRecord,
+  renewalInfoRecord,
 } from './records.ts';
 
 /** What a certificate's deployments should hold, and the PEM to install. */
@@ -59,13 +61,6 @@ export class Bundles {
   /** The active bundle; undefined when the certificate has none yet, or it was taken out of the store. */
   async active(certificate: string, options: { signal: AbortSignal }): Promise<BundleRecord | undefined> {
     return this.#activeOf(await this.record(certificate, options), certificate, options);
-  }
-
-  async held(certificate: string, options: { signal: AbortSignal }): Promise<HeldBundle | undefined> {
-    const bundle = await this.active(certificate, options);
-    if (bundle === undefined) return undefined;
-    const { identifiers, origin } = bundle;
-    return { identifiers, origin, notAfter: new Date(bundle.notAfter), renewAt: new Date(bundle.renewAt) };
   }
 
   /** Undefined when the certificate has no bundle yet. */
@@ -146,6 +141,7 @@ export class Bundles {
       ...material,
       certificate: spec.name,
       id: facts.fingerprint256,
+      certID: certIDOfBundle(made),
       identifiers: [...facts.identifiers],
       notBefore: facts.notBefore.toISOString(),
       notAfter: facts.notAfter.toISOString(),
@@ -162,6 +158,7 @@ export class Bundles {
           { key, value: certificateRecord.serialize(record) },
         ],
         deletes: [
+          renewalInfoRecord.key(spec.name),
           ...(alongWith.deletes ?? []),
           ...(await this.#surplus(spec.name, held?.value, record, options)),
         ],

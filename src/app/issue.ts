@@ -11,6 +11,7 @@ import type { StateStore } from '../ports/state-store.ts';
 import type { Authorities } from './authorities.ts';
 import type { Bundles } from './bundles.ts';
 import type { AppDeps } from './deps.ts';
+import { notBeforeOf } from './not-before.ts';
 import { OrderJournal, type StoredOrder } from './order-journal.ts';
 import { backoffRecord, challengeRecord, listRecords, loadRecord, orderRecord } from './records.ts';
 
@@ -65,8 +66,10 @@ export class CertificateIssuer {
     const authority = await this.#authorities.of(issuer, options);
     let order: Order | undefined;
     if (stored !== undefined) ({ stored, order } = await journal.resume(stored, authority, options));
-    if (stored === undefined || order === undefined)
-      ({ stored, order } = await journal.open(authority, options));
+    if (stored === undefined || order === undefined) {
+      const replaces = await this.#replaces(spec, issuer, options);
+      ({ stored, order } = await journal.open(authority, { ...options, replaces }));
+    }
 
     if (order.status === 'pending') {
       stored = await this.#authorize(authority, order, stored, journal, options);
@@ -124,6 +127,17 @@ export class CertificateIssuer {
       },
       options,
     );
+  }
+
+  /** The certID of what this issuer renews (RFC 9773 section 5): its own, and of a name that goes on. */
+  async #replaces(
+    spec: CertificateSpec,
+    issuer: string,
+    options: { signal: AbortSignal },
+  ): Promise<string | undefined> {
+    const held = await this.#bundles.active(spec.name, options);
+    if (held?.issuer !== issuer) return undefined;
+    return spec.identifiers.some((name) => held.identifiers.includes(name)) ? held.certID : undefined;
   }
 
   /** Serves a token of our own and fetches it as the CA would, for every identifier side by side. */
@@ -217,7 +231,9 @@ export class CertificateIssuer {
       const failures = (held?.value.failures ?? 0) + 1;
       const now = clock.now();
       const at = now.toISOString();
-      const notBefore = backoffUntil(failures, now, random.uniform(), notBeforeOf(error)).toISOString();
+      const heldUntil = await this.#trustedUntil(spec, options);
+      const until = backoffUntil(failures, now, random.uniform(), notBeforeOf(error), heldUntil);
+      const notBefore = until.toISOString();
       const key = backoffRecord.key(spec.name, issuer);
       const value = backoffRecord.serialize({ failures, lastFailure: reportError(error), at, notBefore });
       await store.transact(
@@ -230,6 +246,12 @@ export class CertificateIssuer {
       return undefined;
     }
   }
+
+  /** When the certificate expires that clients trust now; a self-signed one is none. */
+  async #trustedUntil(spec: CertificateSpec, options: { signal: AbortSignal }): Promise<Date | undefined> {
+    const held = await this.#bundles.active(spec.name, options);
+    return held === undefined || held.origin === 'self-signed' ? undefined : new Date(held.notAfter);
+  }
 }
 
 /** Removes challenges that belong to no order: a kill during a check of the challenge path leaves them. */
@@ -241,13 +263,6 @@ export async function sweepChallenges(store: StateStore, options: EffectOptions)
   const challenges = await store.list(`${challengeRecord.name}/`, options);
   const deletes = challenges.map(({ key }) => key).filter((key) => !needed.has(key));
   if (deletes.length > 0) await store.transact({ conditions: [], puts: [], deletes }, options);
-}
-
-/** The CA's own Retry-After, where an error carries one (RFC 8555 section 6.6). */
-function notBeforeOf(error: unknown): Date | undefined {
-  if (error instanceof KacmeError && 'notBefore' in error && error.notBefore instanceof Date)
-    return error.notBefore;
-  return undefined;
 }
 
 function requireHttp01(authorization: Authorization): NonNullable<Authorization['http01']> {

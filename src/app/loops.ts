@@ -77,11 +77,12 @@ export class Loops {
     const log = this.#deps.log.child({ certificate: spec.name });
     let lastReason: string | undefined;
     return this.#repeat(`certificate ${spec.name}`, options, async () => {
-      const { issuer, decision } = await this.#service.plan(spec, options);
+      const { issuer, decision, nextCheckAt } = await this.#service.decide(spec, options);
       log[decision.reason === lastReason ? 'debug' : 'info']({ issuer, ...decision }, 'renewal decided');
       lastReason = decision.reason;
       if (decision.action === 'wait') {
-        const ms = Math.max(0, decision.until.getTime() - clock.now().getTime());
+        const until = Math.min(decision.until.getTime(), nextCheckAt?.getTime() ?? Number.POSITIVE_INFINITY);
+        const ms = Math.max(0, until - clock.now().getTime());
         await wake.sleep(Math.min(ms, LONGEST_SLEEP_MS), clock, options);
         return 'again';
       }

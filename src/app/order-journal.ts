@@ -77,9 +77,10 @@ export class OrderJournal {
     return { stored, order };
   }
 
+  /** `replaces` is the certID of the certificate that the order renews. */
   async open(
     authority: CertificateAuthority,
-    options: EffectOptions,
+    { replaces, ...options }: EffectOptions & { readonly replaces?: string | undefined },
   ): Promise<{ stored: StoredOrder; order: Order }> {
     const intent: OrderRecord = {
       identifiers: [...this.#spec.identifiers],
@@ -92,7 +93,7 @@ export class OrderJournal {
     const announced = await this.#put(intent, 0, {}, options);
     let order: Order;
     try {
-      order = await authority.newOrder(this.#spec.identifiers, options);
+      order = await authority.newOrder(this.#spec.identifiers, { ...options, replaces });
     } catch (error) {
       // The CA said no: there is no order. Anything else leaves open whether there is one.
       if (
@@ -103,7 +104,7 @@ export class OrderJournal {
       }
       throw error;
     }
-    this.#log.info({ order: order.url, expires: order.expires }, 'order created');
+    this.#log.info({ order: order.url, expires: order.expires, replaces: order.replaces }, 'order created');
     const created: OrderRecord = { ...intent, url: order.url, state: 'created' };
     return { stored: await this.#put(created, announced.revision, {}, options), order };
   }

@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
 import * as z from 'zod';
+import { certIdOf } from '../domain/cert-id.ts';
 import type { ErrorCode } from '../domain/errors.ts';
+import { certificatesIn } from '../domain/x509.ts';
 import { defineRecord } from './record-kind.ts';
 
 export { listRecords, loadRecord } from './record-kind.ts';
@@ -74,6 +76,8 @@ const Bundle = z.object({
   issuer: maybe(z.string()),
   chainPem: z.string(),
   keyPem: z.string(),
+  /** Its name in ARI (RFC 9773 section 4.1); undefined when no CA can be asked about it. */
+  certID: maybe(z.string()),
   identifiers: Names,
   notBefore: Instant,
   notAfter: Instant,
@@ -85,6 +89,42 @@ export type BundleRecord = z.output<typeof Bundle>;
 export const bundleRecord = defineRecord<[certificate: string, id: string], BundleRecord>({
   name: 'bundle',
   data: Bundle,
+  migrations: [addCertID],
+});
+
+function addCertID(data: unknown): unknown {
+  const bundle = z.looseObject({ origin: Origin, chainPem: z.string() }).parse(data);
+  return { ...bundle, certID: certIDOfBundle(bundle) };
+}
+
+/** Undefined for what no CA has issued, and for a leaf without an authority key identifier. */
+export function certIDOfBundle({
+  origin,
+  chainPem,
+}: Pick<BundleRecord, 'origin' | 'chainPem'>): string | undefined {
+  const leaf = origin === 'self-signed' ? undefined : certificatesIn(chainPem)[0];
+  return leaf === undefined ? undefined : certIdOf(leaf.raw);
+}
+
+/** What the CA last said about when to renew `bundle`; of no meaning for another one. */
+const RenewalInfo = z.object({
+  bundle: z.string(),
+  suggestion: maybe(
+    z.object({
+      window: z.object({ start: Instant, end: Instant }),
+      renewAt: Instant,
+      checkedAt: Instant,
+      explanationURL: maybe(z.string()),
+    }),
+  ),
+  nextCheckAt: Instant,
+  failures: z.int().nonnegative(),
+});
+export type RenewalInfoRecord = z.output<typeof RenewalInfo>;
+/** `renewal-info/<certificate>` */
+export const renewalInfoRecord = defineRecord<[certificate: string], RenewalInfoRecord>({
+  name: 'renewal-info',
+  data: RenewalInfo,
   migrations: [],
 });
 

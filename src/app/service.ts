@@ -16,6 +16,7 @@ import type { Target } from './host-journal.ts';
 import { CertificateIssuer } from './issue.ts';
 import { assertHostNamed, certificatesNamed } from './names.ts';
 import { type BackoffRecord, backoffRecord, loadRecord, orderRecord } from './records.ts';
+import { RenewalInformation } from './renewal-info.ts';
 import { SingleFlight } from './single-flight.ts';
 
 /** Bounds what one kacme asks of a CA at a time. */
@@ -46,6 +47,8 @@ export interface LocalServiceOptions {
 export interface RenewalPlan {
   readonly issuer: string;
   readonly decision: RenewalDecision;
+  /** When the CA is to be asked when to renew; undefined when it is not. */
+  readonly nextCheckAt: Date | undefined;
 }
 
 /**
@@ -60,6 +63,7 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
   readonly #bundles: Bundles;
   readonly #authorities: Authorities;
   readonly #issuer: CertificateIssuer;
+  readonly #renewalInfo: RenewalInformation;
   readonly #coordination: Coordination;
   readonly #orders = new Lane(ORDERS_IN_FLIGHT);
   readonly #onActivated: (certificate: string) => void;
@@ -73,6 +77,7 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     this.#bundles = new Bundles(config.keepBundles, deps);
     this.#authorities = new Authorities(config.issuers, deps);
     this.#issuer = new CertificateIssuer(this.#authorities, this.#bundles, deps);
+    this.#renewalInfo = new RenewalInformation(this.#authorities, this.#bundles, deps);
     this.fleet = new Fleet(config, this.#bundles, this.#coordination.canaries, deps);
   }
 
@@ -167,7 +172,7 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
   ): Promise<CertificateResult> {
     const certificate = spec.name;
     try {
-      const { issuer, decision } = await this.plan(spec, options);
+      const { issuer, decision } = await (force ? this.plan(spec, options) : this.decide(spec, options));
       const reason = force ? 'forced by the operator' : decision.reason;
       if (!force && decision.action === 'wait')
         return { certificate, action: 'kept', reason: describeWait(decision), failure: undefined };
@@ -202,9 +207,20 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
       ]),
     );
     const { issuer, backoff } = chooseIssuer(spec.issuers, backoffs, now);
-    const held = await this.#bundles.held(spec.name, { signal });
+    const renewable = await this.#renewalInfo.of(spec.name, { signal });
     const order = await loadRecord(this.#deps.store, orderRecord, [spec.name, issuer], { signal });
-    return { issuer, decision: decideRenewal(spec, held, backoff, now, order !== undefined) };
+    const decision = decideRenewal(spec, renewable?.held, backoff, now, order !== undefined);
+    return { issuer, decision, nextCheckAt: renewable?.nextCheckAt };
+  }
+
+  /** Like `plan`, after the CA was asked when to renew, if that is due: what must be issued anyway does not wait for it. */
+  async decide(spec: CertificateSpec, options: EffectOptions): Promise<RenewalPlan> {
+    const plan = await this.plan(spec, options);
+    const { decision, nextCheckAt } = plan;
+    if (decision.action === 'issue' || nextCheckAt === undefined || nextCheckAt > this.#deps.clock.now())
+      return plan;
+    await this.#renewalInfo.check(spec.name, options);
+    return this.plan(spec, options);
   }
 
   /** Who asks while the same certificate is being issued gets that issuance's result. */
@@ -254,7 +270,8 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
 
   async #readableStatus(spec: CertificateSpec, options: { signal: AbortSignal }): Promise<CertificateStatus> {
     const record = await this.#bundles.record(spec.name, options);
-    const bundle = await this.#bundles.active(spec.name, options);
+    const renewable = await this.#renewalInfo.of(spec.name, options);
+    const bundle = renewable?.bundle;
     const { decision } = await this.plan(spec, options);
     // A success, of whichever issuer, ends what was failing before it.
     const since = record?.value.lastSuccess ?? '';
@@ -270,7 +287,9 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
       issuer: bundle?.issuer,
       fingerprint256: bundle?.id,
       notAfter: bundle?.notAfter,
-      renewAt: bundle?.renewAt,
+      renewAt: renewable?.time.renewAt.toISOString(),
+      renewAtBasis: renewable?.time.basis,
+      explanationURL: renewable?.explanationURL,
       next: decision.action === 'issue' ? `issues now: ${decision.reason}` : describeWait(decision),
       lastSuccess: record?.value.lastSuccess,
       lastFailure: failure && {
@@ -316,6 +335,8 @@ function unreadableStatus(
     fingerprint256: undefined,
     notAfter: undefined,
     renewAt: undefined,
+    renewAtBasis: undefined,
+    explanationURL: undefined,
     next: 'nothing until the store is repaired; hosts keep what they hold',
     lastSuccess: undefined,
     lastFailure: { ...reportError(error), at, failures: 1, notBefore: at },

@@ -7,8 +7,10 @@ export interface HeldBundle {
   readonly identifiers: readonly string[];
   readonly origin: 'acme' | 'self-signed' | 'adopted';
   readonly notAfter: Date;
-  /** Drawn once, when the bundle was made, and stored. */
+  /** Drawn once, when the bundle was made or in the CA's window, and stored. */
   readonly renewAt: Date;
+  /** Whose word `renewAt` is, for the reason (`describeRenewalTime`). */
+  readonly basis?: string | undefined;
 }
 
 /** The last failed attempts, as stored; cleared by a success. */
@@ -55,8 +57,9 @@ function renewalNeed(
   if (uncovered.length > 0) return { action: 'issue', reason: `does not cover ${uncovered.join(', ')}` };
   if (now >= held.notAfter) return { action: 'issue', reason: 'expired' };
   if (orderUnderWay) return { action: 'issue', reason: 'an order is under way' };
-  if (now < held.renewAt) return { action: 'wait', reason: 'not due', until: held.renewAt };
-  return { action: 'issue', reason: 'renewal due' };
+  const basis = held.basis === undefined ? '' : ` (${held.basis})`;
+  if (now < held.renewAt) return { action: 'wait', reason: `not due${basis}`, until: held.renewAt };
+  return { action: 'issue', reason: `renewal due${basis}` };
 }
 
 /**
@@ -75,14 +78,33 @@ export function drawRenewAt(notBefore: Date, notAfter: Date, now: Date, uniform:
 
 const BACKOFF_MS = [60_000, 600_000, 6_000_000, DAY_MS] as const;
 
+/** With an eighth of what is left of the certificate in use, some fifty attempts fit before it expires; */
+const SHARE_OF_TIME_LEFT = 1 / 8;
+/** not closer together than this, since CAs limit failures by the hour. */
+const SHORTEST_CAPPED_MS = 600_000;
+
 /**
- * When to try again after `failures` failed attempts in a row (at least 1): 1 min, 10 min, 100 min, then daily, up to a
- * tenth later so that a fleet does not return in step; never before `notBefore`, the CA's own word.
+ * When to try again after `failures` failed attempts in a row (at least 1): 1 min, 10 min, 100 min, then daily, but
+ * within an eighth of the time left until `heldUntil`, when the certificate in use expires; up to a tenth later so
+ * that a fleet does not return in step; never before `notBefore`, the CA's own word.
  */
-export function backoffUntil(failures: number, now: Date, uniform: number, notBefore?: Date): Date {
+export function backoffUntil(
+  failures: number,
+  now: Date,
+  uniform: number,
+  notBefore?: Date,
+  heldUntil?: Date,
+): Date {
   const baseMs = BACKOFF_MS[Math.min(failures, BACKOFF_MS.length) - 1] ?? DAY_MS;
-  const ours = now.getTime() + Math.round(baseMs * (1 + uniform / 10));
+  const ours =
+    now.getTime() + Math.round(Math.min(baseMs, longestWaitMs(now, heldUntil)) * (1 + uniform / 10));
   return new Date(Math.max(ours, notBefore?.getTime() ?? 0));
+}
+
+/** What has expired is no reason to hurry: it was the reason to hurry before. */
+function longestWaitMs(now: Date, heldUntil: Date | undefined): number {
+  const leftMs = heldUntil === undefined ? 0 : heldUntil.getTime() - now.getTime();
+  return leftMs > 0 ? Math.max(leftMs * SHARE_OF_TIME_LEFT, SHORTEST_CAPPED_MS) : Number.POSITIVE_INFINITY;
 }
 
 /** An issuer that failed this often in a row is passed over while it backs off, */

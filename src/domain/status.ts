@@ -1,4 +1,5 @@
 import type { ErrorReport } from './errors.ts';
+import type { RenewalTime } from './renewal-info.ts';
 
 /** Everything `kacme status` shows; dates are ISO 8601 in UTC so that it crosses the control socket as JSON. */
 export interface Status {
@@ -19,6 +20,10 @@ export interface CertificateStatus {
   readonly fingerprint256: string | undefined;
   readonly notAfter: string | undefined;
   readonly renewAt: string | undefined;
+  /** Whose word `renewAt` is; undefined when nothing is held. */
+  readonly renewAtBasis: RenewalTime['basis'] | undefined;
+  /** Why the CA's window is where it is, in its own words (RFC 9773 section 4.2). */
+  readonly explanationURL: string | undefined;
   /** What happens next and why, such as `waits until ...: not due`. */
   readonly next: string;
   readonly lastSuccess: string | undefined;

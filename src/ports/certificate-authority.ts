@@ -1,4 +1,5 @@
 import type { IssuerSpec } from '../domain/model.ts';
+import type { RenewalInfoAnswer } from '../domain/renewal-info.ts';
 import type { EffectOptions } from './leadership.ts';
 
 /** RFC 8555 section 7.1.3 */
@@ -9,6 +10,8 @@ export interface Order {
   readonly finalize: string;
   readonly certificate: string | undefined;
   readonly expires: Date | undefined;
+  /** The certID that the CA has accepted as replaced by this order (RFC 9773 section 5). */
+  readonly replaces: string | undefined;
   /** The CA's own words when `invalid`. */
   readonly error: string | undefined;
 }
@@ -32,8 +35,14 @@ export interface Authorization {
 export interface CertificateAuthority {
   /** Finds the account of this key or creates it (section 7.3); resolves to its URL. Idempotent. */
   ensureAccount(options: EffectOptions): Promise<string>;
-  /** Section 7.4. Never repeated by the transport. */
-  newOrder(identifiers: readonly string[], options: EffectOptions): Promise<Order>;
+  /**
+   * Section 7.4. Never repeated by the transport. `replaces` is the certID of the certificate that is renewed, sent
+   * where the CA offers renewal information; when the CA refuses the order with it, one without it is sent.
+   */
+  newOrder(
+    identifiers: readonly string[],
+    options: EffectOptions & { readonly replaces?: string | undefined },
+  ): Promise<Order>;
   /** Undefined when the CA no longer knows it (HTTP 404); any other failure may pass and is thrown. */
   order(url: string, options: { signal: AbortSignal }): Promise<Order | undefined>;
   authorization(url: string, options: { signal: AbortSignal }): Promise<Authorization>;
@@ -51,6 +60,11 @@ export interface CertificateAuthority {
   awaitOrder(url: string, options: { signal: AbortSignal }): Promise<Order>;
   /** Section 7.4.2: the PEM chain, leaf first. */
   certificate(url: string, options: { signal: AbortSignal }): Promise<string>;
+  /**
+   * When the CA suggests to renew the certificate of this certID (RFC 9773 section 4.1); needs no account. Undefined
+   * when the CA offers no renewal information.
+   */
+  renewalInfo(certID: string, options: { signal: AbortSignal }): Promise<RenewalInfoAnswer | undefined>;
 }
 
 export type ConnectCertificateAuthority = (

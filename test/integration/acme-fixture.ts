@@ -113,12 +113,12 @@ export interface Obtained {
   readonly keyPem: string;
 }
 
-/** From order to chain, as kacme issues. */
+/** From order to chain, as kacme issues; `replaces` goes into the order. */
 export async function obtain(
   lab: AcmeLab,
   authority: CertificateAuthority,
   identifiers: readonly string[],
-  options: EffectOptions,
+  options: EffectOptions & { readonly replaces?: string },
   keyType: KeyType = 'ecdsa-p256',
 ): Promise<Obtained> {
   const keyPem = await createPki().generateKey(keyType);

@@ -1,9 +1,9 @@
 import { execFile, spawn } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { aptGet, asFlags, cacheDirectory, NO_APT, unprivileged } from './apt.mjs';
 import { withMachineLock } from './lock.mjs';
 import { SetupError } from './setup-error.mjs';
 
@@ -33,8 +33,6 @@ const PROGRAMS = {
   wrk: 'usr/bin/wrk',
 };
 
-const NO_APT = 'there is no apt-get on this machine';
-
 /** @typedef {Record<keyof typeof PROGRAMS | 'nssWrapper' | 'libraryPath', string>} LabPaths */
 
 /**
@@ -49,12 +47,6 @@ export function labDirectory() {
   const distribution = `${field('ID') ?? 'unknown'}${field('VERSION_ID') ?? ''}-${process.arch}`;
   const list = createHash('sha256').update(LAB_PACKAGES.join()).digest('hex').slice(0, 8);
   return join(cacheDirectory(), `lab-${distribution}-${list}`);
-}
-
-function cacheDirectory() {
-  if (process.getuid?.() === 0) return '/var/cache/kacme';
-  const { XDG_CACHE_HOME } = process.env;
-  return join(XDG_CACHE_HOME || join(homedir(), '.cache'), 'kacme');
 }
 
 /**
@@ -145,13 +137,13 @@ async function unpackLab(root, say) {
  * @param {(line: string) => void} say
  */
 async function download(archives, say) {
-  let fault = await aptGet(downloadArguments(archives));
+  let { fault } = await aptGet(downloadArguments(archives));
   if (fault === undefined) return;
   if (fault !== NO_APT) {
     // No package list yet, as in a fresh container, or one that names versions long gone.
     say('apt-get update (the package lists are missing or too old)');
     const update = await aptGet(['-qq', 'update']);
-    fault = update ?? (await aptGet(downloadArguments(archives)));
+    fault = update.fault ?? (await aptGet(downloadArguments(archives))).fault;
     if (fault === undefined) return;
   }
   throw new SetupError(
@@ -162,31 +154,10 @@ async function download(archives, say) {
 
 /** @param {string} archives */
 function downloadArguments(archives) {
-  const options = [`Dir::Cache::archives=${archives}`, 'APT::Sandbox::User=root', 'Dpkg::Use-Pty=0'];
-  if (process.getuid?.() !== 0) options.push('Debug::NoLocking=1');
+  const options = asFlags([`Dir::Cache::archives=${archives}`, ...unprivileged()]);
   // --reinstall: also what the system has installed itself must be downloaded.
   const flags = ['-qq', '-y', '--no-install-recommends', '--download-only', '--reinstall'];
-  return ['install', ...flags, ...options.flatMap((option) => ['-o', option]), ...LAB_PACKAGES];
-}
-
-/**
- * @param {readonly string[]} args
- * @returns {Promise<string | undefined>} what went wrong, in apt's words
- */
-async function aptGet(args) {
-  try {
-    await run('apt-get', ['-o', 'DPkg::Lock::Timeout=300', '-o', 'Acquire::Retries=3', ...args], {
-      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C.UTF-8' },
-      maxBuffer: 64 << 20,
-    });
-    return undefined;
-  } catch (error) {
-    if (!(error instanceof Error)) throw error;
-    if ('code' in error && error.code === 'ENOENT') return NO_APT;
-    const stderr = 'stderr' in error ? String(error.stderr) : '';
-    const complaint = stderr.split('\n').filter((line) => line.startsWith('E:'));
-    return complaint.length > 0 ? complaint.slice(0, 3).join(' ') : error.message;
-  }
+  return ['install', ...flags, ...options, ...LAB_PACKAGES];
 }
 
 /**

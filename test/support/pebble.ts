@@ -21,6 +21,10 @@ export interface PebbleOptions {
   readonly retryAfterSeconds?: number;
   /** External account binding is demanded: MAC keys (base64url) by key id. */
   readonly externalAccounts?: Readonly<Record<string, string>>;
+  /** A Pebble that offers renewal information (ARI). */
+  readonly renewalInfo?: boolean;
+  /** Lifetime of what it issues; Pebble's own five years when not given. */
+  readonly lifetimeSeconds?: number;
   /** Names it refuses to issue for. */
   readonly blockedNames?: readonly string[];
   /** More variables, such as PEBBLE_ALTERNATE_ROOTS. */
@@ -80,6 +84,7 @@ export async function startPebble(options: PebbleOptions = {}): Promise<TestPebb
     externalAccountBindingRequired: options.externalAccounts !== undefined,
     externalAccountMACKeys: options.externalAccounts ?? {},
     domainBlocklist: options.blockedNames ?? [],
+    ...(options.lifetimeSeconds === undefined ? {} : { certificateValidityPeriod: options.lifetimeSeconds }),
     retryAfter: { authz: options.retryAfterSeconds ?? 0, order: options.retryAfterSeconds ?? 0 },
   };
   await writeFile(configPath, JSON.stringify({ pebble: pebbleConfig }));
@@ -88,10 +93,10 @@ export async function startPebble(options: PebbleOptions = {}): Promise<TestPebb
   let server: RunningProcess | undefined;
   const start = async () => {
     if (server !== undefined) return;
-    const { pebble, env } = programs();
+    const { pebble, pebbleWithAri, env } = programs();
     server = await startProcess({
       name: 'pebble',
-      command: pebble,
+      command: options.renewalInfo === true ? pebbleWithAri : pebble,
       args: ['-config', configPath, '-strict=false', '-dnsserver', `${address}:${dnsPort}`],
       env: { ...env, ...pebbleEnvironment(options) },
       cwd: scratch.path,

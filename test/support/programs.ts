@@ -1,4 +1,5 @@
 import { labDirectory, labPaths } from '../setup/lab.mjs';
+import { newerPebblePath } from '../setup/newer-pebble.mjs';
 
 /** Absolute paths of the lab's real programs, and what they need in their environment. */
 export interface Programs {
@@ -9,6 +10,8 @@ export interface Programs {
   readonly sftp: string;
   readonly sftpServer: string;
   readonly pebble: string;
+  /** Debian 13's Pebble, with renewal information (RFC 9773); fetched for tests only. */
+  readonly pebbleWithAri: string;
   readonly challtestsrv: string;
   readonly wrk: string;
   /** For LD_PRELOAD: answers getpwnam(3) from files (nss_wrapper(1)). */
@@ -26,7 +29,7 @@ export function programs(): Programs {
   }
   const { libraryPath, ...absolute } = paths;
   const { PATH = '/usr/bin:/bin' } = process.env;
-  return { ...absolute, env: { PATH, LD_LIBRARY_PATH: libraryPath } };
+  return { ...absolute, pebbleWithAri: newerPebblePath(), env: { PATH, LD_LIBRARY_PATH: libraryPath } };
 }
 
 /** The unprivileged account under which sshd and HAProxy run. */

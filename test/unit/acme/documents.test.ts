@@ -1,9 +1,10 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { parseAuthorization } from '../../../src/acme/authorization.ts';
 import { parseChain } from '../../../src/acme/certificate.ts';
 import { parseDirectory } from '../../../src/acme/directory.ts';
 import { requireLocation } from '../../../src/acme/document.ts';
 import { orderPayload, parseOrder } from '../../../src/acme/order.ts';
+import { parseRenewalInfo, renewalInfoUrl } from '../../../src/acme/renewal-info.ts';
 import type { AcmeSigner } from '../../../src/acme/signing-core.ts';
 import type { AcmeResponse } from '../../../src/acme/transport.ts';
 import type { IssuerSpec } from '../../../src/domain/model.ts';
@@ -59,6 +60,7 @@ test('an order keeps what an issuance needs, with its URL', () => {
     finalize: 'https://ca.test/order/1/finalize',
     certificate: undefined,
     expires: new Date('2026-03-02T12:00:00Z'),
+    replaces: undefined,
     error: undefined,
   });
 });
@@ -170,4 +172,48 @@ test('a chain that is turned round, broken or empty is refused', () => {
       expect.objectContaining({ code: 'ERR_CERTIFICATE_UNUSABLE', message: expect.stringContaining(why) }),
     );
   }
+});
+
+describe('renewal information', () => {
+  const suggestedWindow = { start: '2026-06-10T00:00:00Z', end: '2026-06-11T02:00:00.5+02:00' };
+
+  test('is a window, its explanation, and when to ask again', () => {
+    const retryAfter = new Date('2026-06-01T06:00:00Z');
+    const explanationURL = 'https://ca.test/why';
+    const answer = { ...response({ suggestedWindow, explanationURL }), notBefore: retryAfter };
+    expect(parseRenewalInfo(answer)).toEqual({
+      info: {
+        suggestedWindow: { start: new Date('2026-06-10'), end: new Date('2026-06-11T00:00:00.5Z') },
+        explanationURL,
+      },
+      retryAfter,
+    });
+  });
+
+  test.each(['javascript:alert(1)', 'no URL', 42, ''])(
+    'does without an explanation that is %j',
+    (explanationURL) => {
+      const { info } = parseRenewalInfo(response({ suggestedWindow, explanationURL }));
+      expect(info.explanationURL).toBeUndefined();
+    },
+  );
+
+  test.each([
+    { answer: {}, says: /suggestedWindow/ },
+    { answer: { suggestedWindow: { start: '2026-06-10T00:00:00Z' } }, says: /suggestedWindow\.end/ },
+    { answer: { suggestedWindow: { start: 'tomorrow', end: 'later' } }, says: /suggestedWindow\.start/ },
+    {
+      answer: { suggestedWindow: { start: suggestedWindow.start, end: suggestedWindow.start } },
+      says: /not after its start/,
+    },
+    { answer: '<h1>Hotel</h1>', says: /no JSON document/ },
+  ])('of $answer is malformed', ({ answer, says }) => {
+    expect(() => parseRenewalInfo(response(answer))).toThrowError(
+      expect.objectContaining({ code: 'ERR_ACME_MALFORMED', message: expect.stringMatching(says) }),
+    );
+  });
+
+  test.each(['https://ca.test/ari', 'https://ca.test/ari/'])('is asked for below %s', (url) => {
+    expect(renewalInfoUrl(url, 'aki.serial')).toBe('https://ca.test/ari/aki.serial');
+  });
 });

@@ -15,6 +15,7 @@ const orderThatIs = (status: Order['status'], error?: string): Order => ({
   finalize: `${URL_OF_ORDER}/finalize`,
   certificate: status === 'valid' ? 'https://ca.test/cert/1' : undefined,
   expires: undefined,
+  replaces: undefined,
   error,
 });
 
@@ -39,6 +40,7 @@ function caWith(answer: Order | KacmeError): CertificateAuthority {
     finalize: unasked,
     awaitOrder: unasked,
     certificate: unasked,
+    renewalInfo: unasked,
   };
 }
 

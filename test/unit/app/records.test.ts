@@ -10,10 +10,13 @@ import {
   listRecords,
   loadRecord,
   orderRecord,
+  renewalInfoRecord,
   rolloutRecord,
 } from '../../../src/app/records.ts';
+import { certIdOf } from '../../../src/domain/cert-id.ts';
 import { type ErrorReport, KacmeError, reportError } from '../../../src/domain/errors.ts';
 import type { Entry, StateStore } from '../../../src/ports/state-store.ts';
+import { testCa } from '../../support/pem.ts';
 
 const { signal } = new AbortController();
 const at = '2026-03-01T12:00:00.000Z';
@@ -61,6 +64,7 @@ const examples = [
       issuer: 'ca',
       chainPem: 'PEM',
       keyPem: 'PEM',
+      certID: 'aki.serial',
       identifiers: ['web.test'],
       notBefore: at,
       notAfter: at,
@@ -92,6 +96,22 @@ const examples = [
     key: backoffRecord.key('web', 'ca'),
     at: 'backoff/web/ca',
     value: { failures: 3, lastFailure: failure, at, notBefore: at },
+  },
+  {
+    kind: renewalInfoRecord,
+    key: renewalInfoRecord.key('web'),
+    at: 'renewal-info/web',
+    value: {
+      bundle: 'f2',
+      suggestion: {
+        window: { start: at, end: at },
+        renewAt: at,
+        checkedAt: at,
+        explanationURL: 'https://ca.test/why',
+      },
+      nextCheckAt: at,
+      failures: 0,
+    },
   },
   {
     kind: rolloutRecord,
@@ -192,6 +212,26 @@ describe('an older or newer record', () => {
     expect(() => kind.parse(stored(1, { title: 'a' }))).toThrowError(
       expect.objectContaining({ code: 'ERR_STORE_CORRUPT', message: expect.stringContaining('"thing/a"') }),
     );
+  });
+});
+
+describe('a bundle that was stored without its certID', () => {
+  const leaf = testCa().issue(['web.test']);
+  const { certID: _, ...first } = examples[2].value;
+  const read = (more: object) =>
+    bundleRecord.parse({
+      key: 'bundle/web/f2',
+      revision: 1,
+      value: JSON.stringify({ schema: 1, data: { ...first, chainPem: leaf.chainPem, ...more } }),
+    }).value;
+
+  test('gets that of its leaf', () => {
+    expect(read({}).certID).toBe(certIdOf(leaf.certificate.raw));
+    expect(read({}).certID).toMatch(/^[\w-]+\.[\w-]+$/);
+  });
+
+  test('gets none when no CA has issued it', () => {
+    expect(read({ origin: 'self-signed' }).certID).toBeUndefined();
   });
 });
 

@@ -17,6 +17,8 @@ export const STATUS: Status = {
       fingerprint256: 'ab'.repeat(32),
       notAfter: '2026-05-01T13:00:00.000Z',
       renewAt: '2026-04-01T07:13:21.000Z',
+      renewAtBasis: 'share of the lifetime',
+      explanationURL: undefined,
       next: 'waits until 2026-04-01T07:13:21.000Z: not due',
       lastSuccess: '2026-02-01T07:13:21.000Z',
       lastFailure: undefined,

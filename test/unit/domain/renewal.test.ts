@@ -107,6 +107,16 @@ describe('decideRenewal', () => {
   });
 });
 
+describe('the reason of decideRenewal', () => {
+  const basis = "the CA's window";
+  test.each([
+    { when: 'it waits', renewAt: at(1), reason: "not due (the CA's window)" },
+    { when: 'it is due', renewAt: now, reason: "renewal due (the CA's window)" },
+  ])('says whose word the moment is when $when', ({ renewAt, reason }) => {
+    expect(decideRenewal(spec, { ...held, renewAt, basis }, undefined, now)).toMatchObject({ reason });
+  });
+});
+
 describe('drawRenewAt', () => {
   test.each([
     { lifetime: 90 * DAY, uniform: 0, expected: 60 * DAY },
@@ -138,6 +148,19 @@ describe('backoffUntil', () => {
   test("never asks before the CA's own Retry-After", () => {
     expect(backoffUntil(1, now, 0, at(DAY))).toEqual(at(DAY));
     expect(backoffUntil(1, now, 0, at(1))).toEqual(at(MINUTE));
+    expect(backoffUntil(4, now, 0, at(DAY), at(DAY))).toEqual(at(DAY));
+  });
+
+  test.each([
+    { failures: 4, left: 30 * DAY, expected: DAY },
+    { failures: 4, left: 4 * DAY, expected: DAY / 2 },
+    { failures: 3, left: 8 * 60 * MINUTE, expected: 60 * MINUTE },
+    { failures: 4, left: 40 * MINUTE, expected: 10 * MINUTE },
+    { failures: 1, left: 40 * MINUTE, expected: MINUTE },
+    { failures: 4, left: 0, expected: DAY },
+    { failures: 4, left: -DAY, expected: DAY },
+  ])('failure $failures with $left ms left of the certificate in use waits $expected ms', (row) => {
+    expect(backoffUntil(row.failures, now, 0, undefined, at(row.left))).toEqual(at(row.expected));
   });
 });
 
