@@ -4,6 +4,7 @@ import type { CertificateAuthority } from '../ports/certificate-authority.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Versioned } from '../ports/state-store.ts';
 import type { AppDeps } from './deps.ts';
+import { type LedgerWrite, RateBook } from './rate-book.ts';
 import { type AccountRecord, accountRecord, loadRecord } from './records.ts';
 import { SingleFlight } from './single-flight.ts';
 
@@ -43,6 +44,11 @@ export class Authorities {
     );
   }
 
+  /** What kacme asked of the issuer so far. */
+  book(issuer: string): RateBook {
+    return new RateBook(this.#spec(issuer), this.#deps);
+  }
+
   #spec(issuer: string): IssuerSpec {
     const spec = this.#issuers[issuer];
     if (spec === undefined) throw new RangeError(`issuer ${issuer} is not configured`);
@@ -51,18 +57,19 @@ export class Authorities {
 
   async #register(spec: IssuerSpec, options: EffectOptions): Promise<CertificateAuthority> {
     const { value: record, revision } = await this.#account(spec, options);
+    const book = this.book(spec.name);
+    if (record.url === undefined) await book.assertRegisters(options);
     const authority = await this.#deps.connectCertificateAuthority(spec, record.keyPem);
     const url = await authority.ensureAccount(options);
     if (url !== record.url) {
       const key = accountRecord.key(spec.name, spec.directory);
-      await this.#deps.store.transact(
-        {
-          conditions: [{ key, revision }],
-          puts: [{ key, value: accountRecord.serialize({ ...record, url }) }],
-          deletes: [],
-        },
-        options,
-      );
+      const account = { key, value: accountRecord.serialize({ ...record, url }) };
+      const store = ({ conditions, puts }: LedgerWrite) =>
+        this.#deps.store.transact(
+          { conditions: [{ key, revision }, ...conditions], puts: [account, ...puts], deletes: [] },
+          options,
+        );
+      await book.changing(book.registered(), store, options);
       this.#deps.log.info({ issuer: spec.name, account: url }, 'account registered');
     }
     return authority;

@@ -12,7 +12,10 @@ export function renewCommand(context: CliContext, endWith: EndWith): Command {
   return new Command('renew')
     .description('Renew certificates that are due, then bring them to their hosts')
     .argument('[names...]', 'names of certificates, as configured (default: all of them)')
-    .option('--force', 'renew even what is not due; counts against the rate limits of the CA')
+    .option(
+      '--force',
+      'renew even what is not due; counts against the rate limits of the CA, which it keeps to',
+    )
     .option('--dry-run', 'print what would be done and why, and change nothing')
     .option('--json', 'print the summary as JSON')
     .addHelpText(

@@ -10,6 +10,7 @@ import { type ChallengeServer, startChallengeServer } from '../http/challenge-se
 import { createPki } from '../pki/pki.ts';
 import type { StateStore } from '../ports/state-store.ts';
 import { openHostSession } from '../ssh/open-session.ts';
+import { registeredDomain } from './registered-domain.ts';
 import type { Releasers } from './releasers.ts';
 import { systemClock, systemRandom } from './system.ts';
 
@@ -53,6 +54,7 @@ export function wireAdapters({
     pki: createPki(),
     hosts,
     connectCertificateAuthority: authorities.connect,
+    registeredDomain,
     selfCheck: createSelfCheck(config.challenge.selfCheck),
     log,
   });

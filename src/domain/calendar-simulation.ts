@@ -191,7 +191,7 @@ export class Simulation {
   #hold(track: Track): void {
     const notBefore = this.#now;
     const notAfter = new Date(this.#nowMs + lifetimeAt(this.#request.lifetimes, notBefore));
-    const renewAt = drawRenewAt(notBefore, notAfter, this.#request.uniform());
+    const renewAt = drawRenewAt(notBefore, notAfter, notBefore, this.#request.uniform());
     track.held = { identifiers: track.spec.identifiers, origin: 'acme', notBefore, notAfter, renewAt };
     track.renewalInfo = undefined;
     track.backoff = undefined;
