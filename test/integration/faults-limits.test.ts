@@ -4,6 +4,7 @@ import type { Status, Summary } from '../../src/domain/status.ts';
 import { type CaFault, startCaFront } from '../support/faulty-ca.ts';
 import type { Finished } from '../support/kacme.ts';
 import { labKacme } from '../support/lab-kacme.ts';
+import { loopbackAddress } from '../support/net.ts';
 import { selfSigned } from '../support/pem.ts';
 
 const HOUR_MS = 3_600_000;
@@ -29,7 +30,7 @@ async function limitLab(limits?: Readonly<Record<string, unknown>>) {
   await lab.kacme.overlay({ issuers: { pebble: issuer } });
   expect(await lab.kacme.run('bootstrap')).toMatchObject({ status: 0 });
   const orders = () => ca.requests.filter((request) => request === 'POST /order-plz').length;
-  return { ...lab, ca, orders };
+  return { ...lab, ca, issuer, orders };
 }
 
 const failureIn = ({ stdout }: Finished) => (JSON.parse(stdout) as Summary).certificates[0]?.failure;
@@ -90,6 +91,24 @@ test('a Retry-After of the CA holds for another certificate of the same account'
   expect(ca.requests).toHaveLength(asked);
   const notBefore = failureOf(await kacme.status(), 'other')?.notBefore ?? '';
   expect(Date.parse(notBefore)).toBeGreaterThan(Date.now() + HOUR_MS);
+});
+
+test('an identifier that the CA could not validate is not tried again beyond the limit of failures', async () => {
+  const { kacme, ca, pebble, issuer } = await limitLab({ failedAuthorizations: { count: 1, per: '1h' } });
+  await kacme.overlay({ issuers: { pebble: issuer }, challenge: { selfCheck: 'off' } });
+  // Nothing answers there.
+  await pebble.setAddresses('other.test', [loopbackAddress()]);
+  const failed = await kacme.run('renew', 'other', '--json');
+  expect(failureIn(failed)).toMatchObject({ code: 'ERR_ACME_AUTHORIZATION' });
+  const asked = ca.requests.length;
+
+  const again = await kacme.run('renew', 'other', '--force', '--json');
+  expect(failureIn(again)).toMatchObject({
+    code: 'ERR_RATE_LIMIT_NEAR',
+    message: expect.stringContaining('failed authorizations of other.test for pebble: the limit of 1'),
+  });
+  expect(ca.requests).toHaveLength(asked);
+  expect(await kacme.run('renew', 'site')).toMatchObject({ status: 0 });
 });
 
 test('the plan is the same with and without a running service, and changes nothing', async () => {
