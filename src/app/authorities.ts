@@ -4,6 +4,7 @@ import type { CertificateAuthority } from '../ports/certificate-authority.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Versioned } from '../ports/state-store.ts';
 import type { AppDeps } from './deps.ts';
+import { type LedgerWrite, RateBook } from './rate-book.ts';
 import { type AccountRecord, accountRecord, loadRecord } from './records.ts';
 import { SingleFlight } from './single-flight.ts';
 
@@ -64,6 +65,15 @@ export class Authorities {
     return connecting;
   }
 
+  /** What kacme asked of the issuer so far. */
+  async book(issuer: string): Promise<RateBook> {
+    const spec = this.#spec(issuer);
+    const { store, clock, loadRegisteredDomain } = this.#deps;
+    const counted = Object.keys(spec.limits).length > 0;
+    const registeredDomain = counted ? await loadRegisteredDomain() : (name: string) => name;
+    return new RateBook(spec, { store, clock, registeredDomain });
+  }
+
   #spec(issuer: string): IssuerSpec {
     const spec = this.#issuers[issuer];
     if (spec === undefined) throw new RangeError(`issuer ${issuer} is not configured`);
@@ -72,18 +82,19 @@ export class Authorities {
 
   async #register(spec: IssuerSpec, options: EffectOptions): Promise<CertificateAuthority> {
     const { value: record, revision } = await this.#account(spec, options);
+    const book = await this.book(spec.name);
+    if (record.url === undefined) await book.assertRegisters(options);
     const authority = await this.#connect(spec, record);
     const url = await authority.ensureAccount(options);
     if (url !== record.url) {
       const key = accountRecord.key(spec.name, spec.directory);
-      await this.#deps.store.transact(
-        {
-          conditions: [{ key, revision }],
-          puts: [{ key, value: accountRecord.serialize({ ...record, url }) }],
-          deletes: [],
-        },
-        options,
-      );
+      const account = { key, value: accountRecord.serialize({ ...record, url }) };
+      const store = ({ conditions, puts }: LedgerWrite) =>
+        this.#deps.store.transact(
+          { conditions: [{ key, revision }, ...conditions], puts: [account, ...puts], deletes: [] },
+          options,
+        );
+      await book.changing(book.registered(), store, options);
       this.#deps.log.info({ issuer: spec.name, account: url }, 'account registered');
     }
     return authority;

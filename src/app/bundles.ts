@@ -5,7 +5,7 @@ import type { DesiredPlace } from '../domain/place-decision.ts';
 import { drawRenewAt } from '../domain/renewal.ts';
 import { type CertificateFacts, certificatesIn, factsOf, renderBundlePem } from '../domain/x509.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
-import type { Condition, Versioned } from '../ports/state-store.ts';
+import type { Condition, Transaction, Versioned } from '../ports/state-store.ts';
 import type { AppDeps } from './deps.ts';
 import {
   type BundleRecord,
@@ -28,6 +28,7 @@ export interface Desired {
 /** Writes that must happen together with a new generation. */
 export interface AlongWith {
   readonly conditions?: readonly Condition[];
+  readonly puts?: Transaction['puts'];
   readonly deletes?: readonly string[];
 }
 
@@ -156,6 +157,7 @@ export class Bundles {
         puts: [
           { key: bundleRecord.key(spec.name, bundle.id), value: bundleRecord.serialize(bundle) },
           { key, value: certificateRecord.serialize(record) },
+          ...(alongWith.puts ?? []),
         ],
         deletes: [
           renewalInfoRecord.key(spec.name),

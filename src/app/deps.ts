@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import type { RegisteredDomain } from '../domain/registered-domain.ts';
 import type { ConnectCertificateAuthority } from '../ports/certificate-authority.ts';
 import type { Clock, Random } from '../ports/clock.ts';
 import type { HaproxyHosts } from '../ports/haproxy-host.ts';
@@ -16,5 +17,6 @@ export interface AppDeps {
   readonly connectCertificateAuthority: ConnectCertificateAuthority;
   /** Undefined when the configuration turns it off. */
   readonly selfCheck: SelfCheck | undefined;
+  readonly loadRegisteredDomain: () => Promise<RegisteredDomain>;
   readonly log: Logger;
 }

@@ -2,7 +2,10 @@ import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import { KacmeError, reportError } from '../domain/errors.ts';
 import type { CertificateSpec } from '../domain/model.ts';
+import { RateLimitNearError } from '../domain/rate-limit-error.ts';
+import type { OrderKind } from '../domain/rate-limits.ts';
 import { backoffUntil } from '../domain/renewal.ts';
+import { insideWindow } from '../domain/renewal-info.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import { readBundlePem, renderBundlePem } from '../domain/x509.ts';
 import type { Authorization, CertificateAuthority, Order } from '../ports/certificate-authority.ts';
@@ -11,9 +14,11 @@ import type { StateStore } from '../ports/state-store.ts';
 import type { Authorities } from './authorities.ts';
 import type { Bundles } from './bundles.ts';
 import type { AppDeps } from './deps.ts';
-import { notBeforeOf } from './not-before.ts';
-import { OrderJournal, type StoredOrder } from './order-journal.ts';
+import { OrderJournal, type StoredOrder, sameNames } from './order-journal.ts';
+import type { RateBook } from './rate-book.ts';
 import { backoffRecord, challengeRecord, listRecords, loadRecord, orderRecord } from './records.ts';
+import { renewalInfoOf } from './renewal-info.ts';
+import { notBeforeOf, rateLimitedUntil } from './retry-after.ts';
 
 /** For what must be written although the work is cancelled or failed. */
 const CLEANUP_WITHIN_MS = 5_000;
@@ -46,7 +51,8 @@ export class CertificateIssuer {
       // A stop or a lost mandate says nothing about the CA: the order is taken up again.
       if (options.signal.aborted || options.mandate.signal.aborted) throw error;
       const backoff = await this.#backOff(spec, issuer, error, log, options);
-      log.error({ err: error, ...backoff }, 'issuance failed');
+      if (error instanceof RateLimitNearError) log.warn({ err: error, ...backoff }, 'issuance put off');
+      else log.error({ err: error, ...backoff }, 'issuance failed');
       throw error;
     }
   }
@@ -58,21 +64,22 @@ export class CertificateIssuer {
     log: Logger,
     options: EffectOptions,
   ): Promise<void> {
-    const journal = new OrderJournal(spec, issuer, { ...this.#deps, log });
+    const book = await this.#authorities.book(issuer);
+    const journal = new OrderJournal(spec, issuer, { ...this.#deps, book, log });
+    const { kind, replaces } = await this.#lineageOf(spec, issuer, options);
     let stored = await journal.load(options);
+    if (stored === undefined) await book.assertTakes({ identifiers: spec.identifiers, kind }, options);
     // Before the CA hears of it, unless the CA has already seen the path work.
     if (stored?.order.state !== 'finalizing') await this.#checkChallengePath(spec, log, options);
 
-    const authority = await this.#authorities.of(issuer, options);
+    const authority = await this.#authorityOf(issuer, book, options);
     let order: Order | undefined;
     if (stored !== undefined) ({ stored, order } = await journal.resume(stored, authority, options));
-    if (stored === undefined || order === undefined) {
-      const replaces = await this.#replaces(spec, issuer, options);
-      ({ stored, order } = await journal.open(authority, { ...options, replaces }));
-    }
+    if (stored === undefined || order === undefined)
+      ({ stored, order } = await journal.open(authority, { kind, replaces }, options));
 
     if (order.status === 'pending') {
-      stored = await this.#authorize(authority, order, stored, journal, options);
+      stored = await this.#authorize(authority, order, stored, { journal, book }, options);
       order = await authority.awaitOrder(order.url, options);
     }
     if (order.status === 'ready') {
@@ -111,33 +118,52 @@ export class CertificateIssuer {
       );
     }
     const orders = await listRecords(this.#deps.store, orderRecord, [spec.name], options);
-    await this.#bundles.activate(
-      spec,
-      { chainPem, keyPem: stored.order.keyPem, origin: 'acme', issuer, reason },
-      {
-        conditions: [{ key: journal.key, revision: stored.revision }],
-        // Orders at other issuers have lost their purpose too.
-        deletes: [
-          backoffRecord.key(spec.name, issuer),
-          ...orders.flatMap(({ key, value }) => [
-            key,
-            ...value.challengeTokens.map((token) => challengeRecord.key(token)),
-          ]),
-        ],
-      },
+    const made = { chainPem, keyPem: stored.order.keyPem, origin: 'acme', issuer, reason } as const;
+    const own = { key: journal.key, revision: stored.revision };
+    // Orders at other issuers have lost their purpose too.
+    const deletes = [
+      backoffRecord.key(spec.name, issuer),
+      ...orders.flatMap(({ key, value }) => [
+        key,
+        ...value.challengeTokens.map((token) => challengeRecord.key(token)),
+      ]),
+    ];
+    await book.changing(
+      book.issued(stored.order),
+      ({ conditions, puts }) =>
+        this.#bundles.activate(spec, made, { conditions: [own, ...conditions], puts, deletes }, options),
       options,
     );
   }
 
-  /** The certID of what this issuer renews (RFC 9773 section 5): its own, and of a name that goes on. */
-  async #replaces(
+  /**
+   * What the next order of a certificate renews (RFC 9773 section 5), and how the CA counts it: without limit inside
+   * the window that it suggested itself.
+   */
+  async #lineageOf(
     spec: CertificateSpec,
     issuer: string,
     options: { signal: AbortSignal },
-  ): Promise<string | undefined> {
+  ): Promise<{ kind: OrderKind; replaces: string | undefined }> {
     const held = await this.#bundles.active(spec.name, options);
-    if (held?.issuer !== issuer) return undefined;
-    return spec.identifiers.some((name) => held.identifiers.includes(name)) ? held.certID : undefined;
+    if (held?.issuer !== issuer) return { kind: 'new', replaces: undefined };
+    const goesOn = spec.identifiers.some((name) => held.identifiers.includes(name));
+    const replaces = goesOn ? held.certID : undefined;
+    const state = await renewalInfoOf(this.#deps.store, held, options);
+    if (replaces !== undefined && insideWindow(state, this.#deps.clock.now()))
+      return { kind: 'ari-renewal', replaces };
+    return { kind: sameNames(held.identifiers, spec.identifiers) ? 'renewal' : 'new', replaces };
+  }
+
+  /** The issuer with its account. A CA that asks to be left alone is left alone by every certificate. */
+  async #authorityOf(issuer: string, book: RateBook, options: EffectOptions): Promise<CertificateAuthority> {
+    try {
+      return await this.#authorities.of(issuer, options);
+    } catch (error) {
+      const notBefore = rateLimitedUntil(error);
+      if (notBefore !== undefined) await book.record(book.heldOff(notBefore), options);
+      throw error;
+    }
   }
 
   /** Serves a token of our own and fetches it as the CA would, for every identifier side by side. */
@@ -182,7 +208,7 @@ export class CertificateIssuer {
     authority: CertificateAuthority,
     order: Order,
     stored: StoredOrder,
-    journal: OrderJournal,
+    { journal, book }: { journal: OrderJournal; book: RateBook },
     options: EffectOptions,
   ): Promise<StoredOrder> {
     const authorizations = await waitForAll(
@@ -208,7 +234,9 @@ export class CertificateIssuer {
     const reasons = refused.map(
       ({ identifier, status, error }) => `${identifier}: ${error ?? `authorization is ${status}`}`,
     );
-    await journal.abandon(published, reasons.join('; '), options);
+    // Only what it found now: it has counted the others before.
+    const failed = judged.filter(({ status }) => status === 'invalid').map(({ identifier }) => identifier);
+    await journal.abandon(published, reasons.join('; '), options, book.failed(failed));
     throw new KacmeError('ERR_ACME_AUTHORIZATION', `the CA did not authorize ${reasons.join('; ')}`, {
       retry: 'later',
       remedy:
@@ -228,11 +256,16 @@ export class CertificateIssuer {
     const options = { signal: AbortSignal.timeout(CLEANUP_WITHIN_MS), mandate };
     try {
       const held = await loadRecord(store, backoffRecord, [spec.name, issuer], options);
-      const failures = (held?.value.failures ?? 0) + 1;
+      const before = held?.value.failures ?? 0;
       const now = clock.now();
       const at = now.toISOString();
       const heldUntil = await this.#trustedUntil(spec, options);
-      const until = backoffUntil(failures, now, random.uniform(), notBeforeOf(error), heldUntil);
+      // To wait for a limit is no failure: it does not lengthen the wait, and the moment is known.
+      const waits = error instanceof RateLimitNearError;
+      const failures = waits ? Math.max(1, before) : before + 1;
+      const until = waits
+        ? error.notBefore
+        : backoffUntil(failures, now, random.uniform(), notBeforeOf(error), heldUntil);
       const notBefore = until.toISOString();
       const key = backoffRecord.key(spec.name, issuer);
       const value = backoffRecord.serialize({ failures, lastFailure: reportError(error), at, notBefore });

@@ -1,12 +1,15 @@
 import type { Logger } from 'pino';
 import { KacmeError } from '../domain/errors.ts';
 import type { CertificateSpec } from '../domain/model.ts';
+import type { OrderKind } from '../domain/rate-limits.ts';
 import { keyTypeOf } from '../domain/x509.ts';
 import type { Authorization, CertificateAuthority, Order } from '../ports/certificate-authority.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Transaction } from '../ports/state-store.ts';
 import type { AppDeps } from './deps.ts';
+import type { LedgerChange, RateBook } from './rate-book.ts';
 import { challengeRecord, loadRecord, type OrderRecord, orderRecord } from './records.ts';
+import { rateLimitedUntil } from './retry-after.ts';
 
 export interface StoredOrder {
   readonly order: OrderRecord;
@@ -18,7 +21,7 @@ interface PendingChallenge {
   readonly http01: NonNullable<Authorization['http01']>;
 }
 
-type OrderJournalDeps = Pick<AppDeps, 'store' | 'clock' | 'pki' | 'log'>;
+type OrderJournalDeps = Pick<AppDeps, 'store' | 'clock' | 'pki' | 'log'> & { readonly book: RateBook };
 
 /**
  * The in-flight order of one certificate at one issuer, in the store. Each state is written before the request
@@ -77,20 +80,30 @@ export class OrderJournal {
     return { stored, order };
   }
 
-  /** `replaces` is the certID of the certificate that the order renews. */
+  /**
+   * `replaces` is the certID of the certificate that the order renews. Throws `ERR_RATE_LIMIT_NEAR`, with nothing
+   * stored or sent, when the CA would not take an order of this `kind`.
+   */
   async open(
     authority: CertificateAuthority,
-    { replaces, ...options }: EffectOptions & { readonly replaces?: string | undefined },
+    { kind, replaces }: { readonly kind: OrderKind; readonly replaces?: string | undefined },
+    options: EffectOptions,
   ): Promise<{ stored: StoredOrder; order: Order }> {
     const intent: OrderRecord = {
       identifiers: [...this.#spec.identifiers],
       keyPem: await this.#deps.pki.generateKey(this.#spec.key),
       url: undefined,
       state: 'creating',
+      kind,
       challengeTokens: [],
       createdAt: this.#deps.clock.now().toISOString(),
     };
-    const announced = await this.#put(intent, 0, {}, options);
+    const { book } = this.#deps;
+    const announced = await book.changing(
+      book.ordered(intent),
+      (part) => this.#put(intent, 0, part, options),
+      options,
+    );
     let order: Order;
     try {
       order = await authority.newOrder(this.#spec.identifiers, { ...options, replaces });
@@ -100,7 +113,9 @@ export class OrderJournal {
         error instanceof KacmeError &&
         (error.code === 'ERR_ACME_PROBLEM' || error.code === 'ERR_ACME_RATE_LIMITED')
       ) {
-        await this.abandon(announced, error.message, options);
+        const notBefore = rateLimitedUntil(error);
+        const refused = notBefore === undefined ? undefined : book.refused(intent, notBefore);
+        await this.abandon(announced, error.message, options, refused);
       }
       throw error;
     }
@@ -132,15 +147,28 @@ export class OrderJournal {
     return this.#put({ ...stored.order, state: 'finalizing' }, stored.revision, {}, options);
   }
 
-  /** Forgets the order and its challenges. */
-  async abandon(stored: StoredOrder, reason: string, options: EffectOptions): Promise<void> {
+  /** Forgets the order and its challenges. `why` is what the ledger should keep of how it ended. */
+  async abandon(
+    stored: StoredOrder,
+    reason: string,
+    options: EffectOptions,
+    why: LedgerChange = (ledger) => ledger,
+  ): Promise<void> {
+    const { book, store } = this.#deps;
     const tokens = stored.order.challengeTokens.map((token) => challengeRecord.key(token));
-    await this.#deps.store.transact(
-      {
-        conditions: [{ key: this.key, revision: stored.revision }],
-        puts: [],
-        deletes: [this.key, ...tokens],
-      },
+    const abandoned = book.abandoned(stored.order);
+    await book.changing(
+      // What this order itself held back must not count when the limit is looked for that refused it.
+      (ledger, now) => why(abandoned(ledger, now), now),
+      ({ conditions, puts }) =>
+        store.transact(
+          {
+            conditions: [{ key: this.key, revision: stored.revision }, ...conditions],
+            puts,
+            deletes: [this.key, ...tokens],
+          },
+          options,
+        ),
       options,
     );
     this.#log.warn({ order: stored.order.url, reason }, 'order abandoned');
@@ -149,12 +177,12 @@ export class OrderJournal {
   async #put(
     order: OrderRecord,
     ifRevision: number,
-    more: { readonly puts?: Transaction['puts'] },
+    more: Partial<Pick<Transaction, 'conditions' | 'puts'>>,
     options: EffectOptions,
   ): Promise<StoredOrder> {
     const revision = await this.#deps.store.transact(
       {
-        conditions: [{ key: this.key, revision: ifRevision }],
+        conditions: [{ key: this.key, revision: ifRevision }, ...(more.conditions ?? [])],
         puts: [{ key: this.key, value: orderRecord.serialize(order) }, ...(more.puts ?? [])],
         deletes: [],
       },
@@ -164,6 +192,7 @@ export class OrderJournal {
   }
 }
 
-function sameNames(a: readonly string[], b: readonly string[]): boolean {
+/** Whether both are for the same names, in whatever order they stand. */
+export function sameNames(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && a.every((name) => b.includes(name));
 }

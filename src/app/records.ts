@@ -11,6 +11,8 @@ const sha256 = (text: string): string => createHash('sha256').update(text).diges
 
 /** ISO 8601 in UTC, as `Date.toISOString` writes it. */
 const Instant = z.iso.datetime();
+/** The same, read as a date. */
+const Moment = Instant.transform((text) => new Date(text));
 const Generation = z.int().positive();
 const Names = z.array(z.string()).readonly();
 const Origin = z.enum(['acme', 'self-signed', 'adopted']);
@@ -137,6 +139,8 @@ const Order = z.object({
   keyPem: z.string(),
   url: maybe(z.string()),
   state: z.enum(['creating', 'created', 'finalizing']),
+  /** As its CA counts it (`domain/rate-limits.ts`), from its beginning to its end. */
+  kind: z.enum(['new', 'renewal', 'ari-renewal']),
   challengeTokens: Names,
   createdAt: Instant,
 });
@@ -145,7 +149,8 @@ export type OrderRecord = z.output<typeof Order>;
 export const orderRecord = defineRecord<[certificate: string, issuer: string], OrderRecord>({
   name: 'order',
   data: Order,
-  migrations: [],
+  // Before the ledger nothing was told apart: counted as new, nothing is forgotten.
+  migrations: [(data) => ({ ...Object(data), kind: 'new' })],
 });
 
 /** What the HTTP-01 server answers for one token (RFC 8555 section 8.3). */
@@ -179,6 +184,27 @@ export const backoffRecord = defineRecord<[certificate: string, issuer: string],
   name: 'backoff',
   data: Backoff,
   migrations: [],
+});
+
+/** What a CA has counted of kacme (`domain/rate-ledger.ts`), for all its accounts there. */
+const RateLedger = z.object({
+  directory: z.string(),
+  buckets: z.record(
+    z.string(),
+    z.object({
+      fullAt: Moment,
+      reserved: maybe(z.object({ count: z.int().positive(), until: Moment })),
+      notBefore: maybe(Moment),
+    }),
+  ),
+});
+export type RateLedgerRecord = z.output<typeof RateLedger>;
+/** `ledger/<hash of the directory>` */
+export const ledgerRecord = defineRecord<[directory: string], RateLedgerRecord>({
+  name: 'ledger',
+  data: RateLedger,
+  migrations: [],
+  segments: (directory) => [sha256(directory).slice(0, 16)],
 });
 
 /** How far a generation got in a pool: the canary that proved it, or why nobody follows for now. */

@@ -12,12 +12,13 @@ import {
   renewalTime,
 } from '../domain/renewal-info.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
+import type { StateStore } from '../ports/state-store.ts';
 import type { Authorities } from './authorities.ts';
 import type { Bundles } from './bundles.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
-import { notBeforeOf } from './not-before.ts';
 import { type BundleRecord, loadRecord, type RenewalInfoRecord, renewalInfoRecord } from './records.ts';
+import { notBeforeOf } from './retry-after.ts';
 
 /** The active bundle of a certificate, and when to renew it. */
 export interface Renewable {
@@ -94,8 +95,7 @@ export class RenewalInformation {
     const bundle = await this.#bundles.active(certificate, options);
     if (bundle === undefined) return undefined;
     const stored = await loadRecord(this.#deps.store, renewalInfoRecord, certificate, options);
-    const state = stored?.value.bundle === bundle.id ? fromRecord(stored.value) : undefined;
-    return { bundle, revision: stored?.revision ?? 0, state };
+    return { bundle, revision: stored?.revision ?? 0, state: stateAbout(bundle, stored?.value) };
   }
 
   #nextCheckAt({ bundle, state }: Known): Date | undefined {
@@ -145,6 +145,23 @@ export class RenewalInformation {
       return missed;
     }
   }
+}
+
+/** What is known of `bundle`; undefined when the CA was not asked about it yet. */
+export async function renewalInfoOf(
+  store: StateStore,
+  bundle: BundleRecord,
+  options: { signal: AbortSignal },
+): Promise<RenewalInfoState | undefined> {
+  return stateAbout(bundle, (await loadRecord(store, renewalInfoRecord, bundle.certificate, options))?.value);
+}
+
+/** A record about a former bundle says nothing of this one. */
+function stateAbout(
+  { id }: BundleRecord,
+  record: RenewalInfoRecord | undefined,
+): RenewalInfoState | undefined {
+  return record?.bundle === id ? fromRecord(record) : undefined;
 }
 
 function hasChanged(before: RenewalInfoState | undefined, after: RenewalInfoState): boolean {

@@ -1,13 +1,16 @@
-import { type KacmeError, reportError } from '../domain/errors.ts';
+import type { PlannedCertificate } from '../domain/calendar-model.ts';
+import { type ErrorReport, type KacmeError, reportError } from '../domain/errors.ts';
 import { Lane } from '../domain/lane.ts';
 import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
 import { chooseIssuer, decideRenewal, type RenewalDecision } from '../domain/renewal.ts';
+import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
 import type { CertificateResult, CertificateStatus, PlaceResult, Status, Summary } from '../domain/status.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import type { EffectOptions, Mandate } from '../ports/leadership.ts';
 import type { CommandOptions, KacmeService } from '../ports/service.ts';
 import { Authorities } from './authorities.ts';
 import { Bundles } from './bundles.ts';
+import { calendarOf } from './calendar.ts';
 import { CanaryGate } from './canary.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
@@ -98,6 +101,60 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
       certificates,
       hosts: this.fleet.statuses(new Map(certificates.map(({ name, generation }) => [name, generation]))),
     };
+  }
+
+  async calendar({ days }: { days: number }, { signal }: { signal: AbortSignal }): Promise<RenewalCalendar> {
+    const now = this.#deps.clock.now();
+    const specs = Object.values(this.#config.certificates);
+    const outlooks = await waitForAll(specs.map((spec) => this.#outlook(spec, { signal })));
+    const issuers = Object.values(this.#config.issuers).flatMap((issuer) => {
+      const certificates = outlooks.flatMap((outlook) =>
+        'planned' in outlook && outlook.issuer === issuer.name ? [outlook.planned] : [],
+      );
+      return certificates.length === 0 ? [] : [{ issuer, certificates }];
+    });
+    return {
+      at: now.toISOString(),
+      days,
+      issuers: await waitForAll(
+        issuers.map(async ({ issuer, certificates }) =>
+          calendarOf({
+            issuer,
+            certificates,
+            ledger: await (await this.#authorities.book(issuer.name)).ledger({ signal }),
+            from: now,
+            days,
+            ordersInFlight: ORDERS_IN_FLIGHT,
+            registeredDomain: await this.#deps.loadRegisteredDomain(),
+          }),
+        ),
+      ),
+      unreadable: outlooks.flatMap((outlook) => ('failure' in outlook ? [outlook] : [])),
+    };
+  }
+
+  /** Where a plan begins with a certificate: the issuer that would be asked, and what is held. */
+  async #outlook(
+    spec: CertificateSpec,
+    options: { signal: AbortSignal },
+  ): Promise<
+    | { readonly issuer: string; readonly planned: PlannedCertificate }
+    | { readonly certificate: string; readonly failure: ErrorReport }
+  > {
+    try {
+      const { issuer, backoff } = await this.#chooseIssuer(spec, options);
+      const bundle = await this.#bundles.active(spec.name, options);
+      const held = bundle && {
+        identifiers: bundle.identifiers,
+        origin: bundle.origin,
+        notBefore: new Date(bundle.notBefore),
+        notAfter: new Date(bundle.notAfter),
+        renewAt: new Date(bundle.renewAt),
+      };
+      return { issuer, planned: { spec, held, backoff, renewalInfo: undefined } };
+    } catch (error) {
+      return { certificate: spec.name, failure: reportError(expectedFailure(error, options)) };
+    }
   }
 
   async bootstrap({ signal, onProgress }: CommandOptions): Promise<Summary> {
@@ -199,18 +256,25 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
   /** Which issuer would be asked, and whether a new bundle is needed now. */
   async plan(spec: CertificateSpec, { signal }: { signal: AbortSignal }): Promise<RenewalPlan> {
     const now = this.#deps.clock.now();
-    const records = await this.#backoffs(spec, { signal });
+    const { issuer, backoff } = await this.#chooseIssuer(spec, { signal });
+    const renewable = await this.#renewalInfo.of(spec.name, { signal });
+    const order = await loadRecord(this.#deps.store, orderRecord, [spec.name, issuer], { signal });
+    const decision = decideRenewal(spec, renewable?.held, backoff, now, order !== undefined);
+    return { issuer, decision, nextCheckAt: renewable?.nextCheckAt };
+  }
+
+  async #chooseIssuer(
+    spec: CertificateSpec,
+    options: { signal: AbortSignal },
+  ): Promise<ReturnType<typeof chooseIssuer>> {
+    const records = await this.#backoffs(spec, options);
     const backoffs = new Map(
       [...records].map(([issuer, { failures, notBefore }]) => [
         issuer,
         { failures, notBefore: new Date(notBefore) },
       ]),
     );
-    const { issuer, backoff } = chooseIssuer(spec.issuers, backoffs, now);
-    const renewable = await this.#renewalInfo.of(spec.name, { signal });
-    const order = await loadRecord(this.#deps.store, orderRecord, [spec.name, issuer], { signal });
-    const decision = decideRenewal(spec, renewable?.held, backoff, now, order !== undefined);
-    return { issuer, decision, nextCheckAt: renewable?.nextCheckAt };
+    return chooseIssuer(spec.issuers, backoffs, this.#deps.clock.now());
   }
 
   /** Like `plan`, after the CA was asked when to renew, if that is due: what must be issued anyway does not wait for it. */

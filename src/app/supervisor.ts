@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { KacmeError } from '../domain/errors.ts';
 import { Lane } from '../domain/lane.ts';
 import type { KacmeConfig } from '../domain/model.ts';
+import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
 import type { Status, Summary } from '../domain/status.ts';
 import type { Leadership, Mandate } from '../ports/leadership.ts';
 import type { CommandOptions, KacmeService } from '../ports/service.ts';
@@ -75,10 +76,11 @@ export class Supervisor implements KacmeService {
 
   async status(options: { signal: AbortSignal }): Promise<Status> {
     if (this.#leading !== undefined) return this.#leading.service.status(options);
-    const service = new LocalService(this.#config, this.#options.depsFor(this.#config), {
-      mandate: undefined,
-    });
-    return { ...(await service.remembered(options)), role: 'standby' };
+    return { ...(await this.#reader().remembered(options)), role: 'standby' };
+  }
+
+  async calendar(request: { days: number }, options: { signal: AbortSignal }): Promise<RenewalCalendar> {
+    return (this.#leading?.service ?? this.#reader()).calendar(request, options);
   }
 
   async bootstrap(options: CommandOptions): Promise<Summary> {
@@ -115,6 +117,11 @@ export class Supervisor implements KacmeService {
     }
     this.#config = config;
     this.#leading?.restart.abort();
+  }
+
+  /** For what only reads, while another process acts. */
+  #reader(): LocalService {
+    return new LocalService(this.#config, this.#options.depsFor(this.#config), { mandate: undefined });
   }
 
   async #campaign(signal: AbortSignal): Promise<Mandate | undefined> {

@@ -6,6 +6,7 @@ import { distributeCommand } from './distribute.ts';
 import { describeError, exitStatusOf } from './failure.ts';
 import { addGlobalOptions, globalOptions } from './global-options.ts';
 import { flushed, tolerateClosedReader } from './output.ts';
+import { planCommand } from './plan.ts';
 import { reloadConfigCommand } from './reload-config.ts';
 import { viewOf } from './render/style.ts';
 import { renewCommand } from './renew.ts';
@@ -81,6 +82,7 @@ function buildProgram(context: CliContext, endWith: EndWith): Command {
     serveCommand(context),
     statusCommand(context, endWith),
     renewCommand(context, endWith),
+    planCommand(context, endWith),
     distributeCommand(context, endWith),
     reloadConfigCommand(context),
     configCommand(context),

@@ -14,7 +14,7 @@ export function renewCommand(context: CliContext, endWith: EndWith): Command {
     .argument('[names...]', 'names of certificates, as configured (default: all of them)')
     .option(
       '--force',
-      'renew even what is not due, or waits after a failure; counts against the rate limits of the CA',
+      'renew even what is not due, or waits after a failure; the rate limits of the CA are kept to all the same',
     )
     .option('--dry-run', 'print what would be done and why, and change nothing')
     .option('--json', 'print the summary as JSON')

@@ -11,6 +11,7 @@ import type { ListeningServer } from '../http/listening.ts';
 import { createPki } from '../pki/pki.ts';
 import type { StateStore } from '../ports/state-store.ts';
 import { openHostSession } from '../ssh/open-session.ts';
+import { loadRegisteredDomain } from './registered-domain.ts';
 import type { Releasers } from './releasers.ts';
 import { systemClock, systemRandom } from './system.ts';
 
@@ -54,6 +55,7 @@ export function wireAdapters({
     pki: createPki(),
     hosts,
     connectCertificateAuthority: authorities.connect,
+    loadRegisteredDomain,
     selfCheck: createSelfCheck(config.challenge.selfCheck),
     log,
   });

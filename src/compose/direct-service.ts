@@ -3,6 +3,7 @@ import { assertHostNamed, certificatesNamed } from '../app/names.ts';
 import { LocalService } from '../app/service.ts';
 import { KacmeError } from '../domain/errors.ts';
 import type { KacmeConfig } from '../domain/model.ts';
+import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
 import type { Status, Summary } from '../domain/status.ts';
 import type { Mandate } from '../ports/leadership.ts';
 import type { CommandOptions, KacmeService } from '../ports/service.ts';
@@ -47,6 +48,11 @@ export class DirectService implements KacmeService {
   async status(options: { signal: AbortSignal }): Promise<Status> {
     const { service } = await this.#open({ readOnly: true, mandate: undefined });
     return service.status(options);
+  }
+
+  async calendar(request: { days: number }, options: { signal: AbortSignal }): Promise<RenewalCalendar> {
+    const { service } = await this.#open({ readOnly: true, mandate: undefined });
+    return service.calendar(request, options);
   }
 
   async bootstrap(options: CommandOptions): Promise<Summary> {

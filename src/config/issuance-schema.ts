@@ -1,5 +1,51 @@
 import * as z from 'zod';
-import { absolutePath, duration, identifier, oneOf, SecretReference, section, text, url } from './fields.ts';
+import { LIMIT_NAMES } from '../domain/rate-limits.ts';
+import {
+  absolutePath,
+  duration,
+  identifier,
+  oneOf,
+  SecretReference,
+  section,
+  text,
+  url,
+  whole,
+} from './fields.ts';
+import { didYouMean } from './suggestion.ts';
+
+const ONE_LIMIT = '{ count: 300, per: 3h }, or none';
+
+const Limit = z.union(
+  [
+    z.literal('none'),
+    section(
+      {
+        count: whole(1, 1_000_000).describe('How many the CA lets through at once.'),
+        per: duration({ min: '1s', max: '366d' }).describe(
+          'Time in which all of them come back, one by one.',
+        ),
+      },
+      { expected: ONE_LIMIT },
+    ),
+  ],
+  { error: `expected ${ONE_LIMIT}` },
+);
+
+const LIMITS = 'expected none, or a map of limits such as { ordersPerAccount: { count: 300, per: 3h } }';
+
+const Limits = z.union(
+  [
+    z.literal('none'),
+    z.partialRecord(oneOf(LIMIT_NAMES), Limit, {
+      error: (issue: z.core.$ZodRawIssue) =>
+        issue.code === 'unrecognized_keys' ? issue.keys.map(noSuchLimit).join('\n') : LIMITS,
+    }),
+  ],
+  { error: LIMITS },
+);
+
+const noSuchLimit = (name: string): string =>
+  `expected one of ${LIMIT_NAMES.join(', ')}${didYouMean(name, LIMIT_NAMES)}`;
 
 /** `issuers.NAME`. */
 export const Issuer = section(
@@ -40,6 +86,9 @@ export const Issuer = section(
         "PEM file with the roots that sign the CA's own HTTPS certificate, when Node's own roots lack them.",
       ),
     timeout: duration({ min: '1s', max: '10m' }).prefault('30s').describe('Bound of one request to the CA.'),
+    limits: Limits.optional().describe(
+      "Rate limits of the CA that kacme keeps to by itself; Let's Encrypt's own at Let's Encrypt by default.",
+    ),
   },
   { expected: 'an issuer: directory, contact, termsOfServiceAgreed' },
 );

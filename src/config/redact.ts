@@ -2,6 +2,7 @@ import { stringify } from 'yaml';
 import type { DeploymentSpec, IssuerSpec, KacmeConfig, PoolSpec } from '../domain/model.ts';
 import { formatEndpoint } from './address.ts';
 import { formatDuration } from './duration.ts';
+import { describeLimits } from './limits.ts';
 import type { ConfigInput } from './schema.ts';
 
 /** The configuration in force as YAML: overlays applied, defaults filled in, secrets only as references. */
@@ -35,7 +36,7 @@ export function effectiveConfig(config: KacmeConfig): ConfigInput {
   };
 }
 
-function describeIssuer({ directory, contact, profile, eab, caFile, timeoutMs }: IssuerSpec) {
+function describeIssuer({ directory, contact, profile, eab, caFile, timeoutMs, limits }: IssuerSpec) {
   return {
     directory: withoutPassword(directory),
     contact: [...contact],
@@ -44,6 +45,7 @@ function describeIssuer({ directory, contact, profile, eab, caFile, timeoutMs }:
     eab: eab && { keyId: eab.keyId, hmacKey: eab.hmacKey },
     caFile,
     timeout: formatDuration(timeoutMs),
+    limits: describeLimits(limits, directory),
   };
 }
 

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { DeploymentSpec, HostSpec, KacmeConfig, PoolSpec } from '../domain/model.ts';
 import type { Endpoint } from './address.ts';
+import { resolveLimits } from './limits.ts';
 import type { ConfigOutput } from './schema.ts';
 
 type PoolOutput = ConfigOutput['pools'][string];
@@ -9,8 +10,9 @@ type DeploymentOutput = ConfigOutput['deployments'][number];
 /** Gives things their names and absent keys their meaning. Cannot fail: the schema and the rules have passed. */
 export function resolveConfig(input: ConfigOutput): KacmeConfig {
   return {
-    issuers: mapValues(input.issuers, ({ timeout, profile, eab, caFile, ...issuer }, name) => {
-      return { name, ...issuer, profile, eab, caFile, timeoutMs: timeout };
+    issuers: mapValues(input.issuers, ({ timeout, profile, eab, caFile, limits, ...issuer }, name) => {
+      const rateLimits = resolveLimits(limits, issuer.directory);
+      return { name, ...issuer, profile, eab, caFile, timeoutMs: timeout, limits: rateLimits };
     }),
     certificates: mapValues(input.certificates, (certificate, name) => ({ name, ...certificate })),
     pools: mapValues(input.pools, resolvePool),

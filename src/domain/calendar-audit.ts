@@ -1,4 +1,5 @@
 import type { CalendarRequest, Margin, PeakUse, PlannedOrder, Violation } from './calendar-model.ts';
+import type { Ledger } from './rate-ledger.ts';
 import {
   type CountedIn,
   type LimitedOrder,
@@ -20,7 +21,10 @@ export interface LimitAudit {
  */
 export function auditLimits(
   orders: readonly PlannedOrder[],
-  request: Pick<CalendarRequest, 'certificates' | 'account' | 'limits' | 'registeredDomain'>,
+  request: Pick<
+    CalendarRequest,
+    'certificates' | 'account' | 'limits' | 'registeredDomain' | 'ledger' | 'from'
+  >,
 ): LimitAudit {
   const { account, limits, registeredDomain } = request;
   const asNew = new Map(
@@ -29,7 +33,7 @@ export function auditLimits(
       limitedOrder({ account, identifiers, kind: 'new' }, registeredDomain),
     ]),
   );
-  const desk = new CountingDesk(limits);
+  const desk = new CountingDesk(limits, request);
   for (const { at, order, phase } of inTime(orders)) {
     const counted = asNew.get(order.certificate);
     if (counted !== undefined) desk[phase]({ ...counted, kind: order.kind }, at);
@@ -58,10 +62,15 @@ class CountingDesk {
   readonly peaks = new Map<LimitName, PeakUse>();
   readonly violations: Violation[] = [];
   readonly #limits: RateLimits;
+  /** What was counted before the plan began. */
+  readonly #ledger: Ledger;
+  readonly #from: Date;
   readonly #credits = new Map<string, Credit>();
 
-  constructor(limits: RateLimits) {
+  constructor(limits: RateLimits, { ledger, from }: Pick<CalendarRequest, 'ledger' | 'from'>) {
     this.#limits = limits;
+    this.#ledger = ledger;
+    this.#from = from;
   }
 
   ordered(order: LimitedOrder, at: Date): void {
@@ -96,11 +105,17 @@ class CountingDesk {
   #creditOf(key: string, { capacity, refillMs }: RateLimit, at: Date): Credit {
     const atMs = at.getTime();
     const fullMs = capacity * refillMs;
-    const known = this.#credits.get(key);
-    const creditMs = known === undefined ? fullMs : Math.min(fullMs, known.creditMs + atMs - known.atMs);
+    const known = this.#credits.get(key) ?? this.#creditBefore(key, fullMs);
+    const creditMs = Math.min(fullMs, known.creditMs + atMs - known.atMs);
     const credit = { creditMs, atMs };
     this.#credits.set(key, credit);
     return credit;
+  }
+
+  #creditBefore(key: string, fullMs: number): Credit {
+    const atMs = this.#from.getTime();
+    const owedMs = Math.max(0, (this.#ledger[key]?.fullAt.getTime() ?? 0) - atMs);
+    return { creditMs: Math.max(0, fullMs - owedMs), atMs };
   }
 }
 

@@ -1,3 +1,5 @@
+import type { RateLimits } from './rate-limits.ts';
+
 /**
  * What an operator declares, once validated: the nouns of the configuration. Durations are milliseconds,
  * references to secrets are not resolved yet (`SecretRef`), host lists are parsed.
@@ -22,6 +24,8 @@ export interface IssuerSpec {
   readonly caFile: string | undefined;
   /** Bound of one request to the CA. */
   readonly timeoutMs: number;
+  /** What the CA allows; kacme waits instead of exceeding it. */
+  readonly limits: RateLimits;
 }
 
 export interface CertificateSpec {

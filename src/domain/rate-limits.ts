@@ -5,12 +5,15 @@ import type { Capacity } from './token-bucket.ts';
 const MINUTE_MS = 60_000;
 const HOUR_MS = 3_600_000;
 
-export type LimitName =
-  | 'ordersPerAccount'
-  | 'certificatesPerDomain'
-  | 'certificatesPerSet'
-  | 'failedAuthorizations'
-  | 'accountsPerAddress';
+export const LIMIT_NAMES = [
+  'ordersPerAccount',
+  'certificatesPerDomain',
+  'certificatesPerSet',
+  'failedAuthorizations',
+  'accountsPerAddress',
+] as const;
+
+export type LimitName = (typeof LIMIT_NAMES)[number];
 
 /**
  * `renewal`: for exactly the names of a certificate that this CA issued before. `ari-renewal`: with `replaces`,

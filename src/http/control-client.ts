@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { KacmeError, type KacmeErrorOptions } from '../domain/errors.ts';
+import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
 import type { Progress, Status, Summary } from '../domain/status.ts';
 import type { CommandOptions, KacmeService } from '../ports/service.ts';
 import { CONTROL_PATHS, parseMessage } from './control-protocol.ts';
@@ -51,6 +52,13 @@ class ControlClient implements KacmeService {
 
   async status({ signal }: { signal: AbortSignal }): Promise<Status> {
     return (await this.#ask({ path: CONTROL_PATHS.status, lasting: false }, { signal })) as Status;
+  }
+
+  async calendar(request: { days: number }, { signal }: { signal: AbortSignal }): Promise<RenewalCalendar> {
+    return (await this.#ask(
+      { path: CONTROL_PATHS.calendar, lasting: true, body: request },
+      { signal },
+    )) as RenewalCalendar;
   }
 
   async bootstrap({ signal, onProgress }: CommandOptions): Promise<Summary> {

@@ -9,6 +9,7 @@ import type { Progress } from '../domain/status.ts';
  */
 export const CONTROL_PATHS = {
   status: '/v1/status',
+  calendar: '/v1/calendar',
   bootstrap: '/v1/bootstrap',
   renew: '/v1/renew',
   distribute: '/v1/distribute',
@@ -25,6 +26,7 @@ export const MAX_SOCKET_PATH_BYTES = 107;
 
 const Name = z.string().min(1).max(256);
 
+export const CalendarRequest = z.strictObject({ days: z.int().min(1).max(730) });
 export const BootstrapRequest = z.strictObject({});
 export const RenewRequest = z.strictObject({
   names: z.array(Name).max(10_000),

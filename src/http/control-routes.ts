@@ -3,6 +3,7 @@ import { KacmeError } from '../domain/errors.ts';
 import type { CommandOptions, KacmeService } from '../ports/service.ts';
 import {
   BootstrapRequest,
+  CalendarRequest,
   CONTROL_PATHS,
   DistributeRequest,
   ReloadConfigRequest,
@@ -19,6 +20,10 @@ export interface ControlRoute {
 export function controlRoutes(service: KacmeService): ReadonlyMap<string, ControlRoute> {
   return new Map<string, ControlRoute>([
     [CONTROL_PATHS.status, { method: 'GET', run: (_body, { signal }) => service.status({ signal }) }],
+    [
+      CONTROL_PATHS.calendar,
+      post(CalendarRequest, (request, { signal }) => service.calendar(request, { signal })),
+    ],
     [CONTROL_PATHS.bootstrap, post(BootstrapRequest, (_request, options) => service.bootstrap(options))],
     [CONTROL_PATHS.renew, post(RenewRequest, (request, options) => service.renew(request, options))],
     [

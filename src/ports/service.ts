@@ -1,3 +1,4 @@
+import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
 import type { Progress, Status, Summary } from '../domain/status.ts';
 
 export interface CommandOptions {
@@ -8,6 +9,8 @@ export interface CommandOptions {
 /** What an operator can ask of kacme: of the running service through its control socket, or of this process. */
 export interface KacmeService {
   status(options: { signal: AbortSignal }): Promise<Status>;
+  /** The coming renewals of `days` days and their use of the CAs' limits. Only reads. */
+  calendar(request: { days: number }, options: { signal: AbortSignal }): Promise<RenewalCalendar>;
   /** Account keys, self-signed bundles, and their installation where nothing better is. Idempotent. */
   bootstrap(options: CommandOptions): Promise<Summary>;
   /** `names` empty: every certificate. Renews what is due (all of them with `force`), then distributes. */

@@ -20,7 +20,7 @@ export interface BenchmarkOptions {
   readonly signal: AbortSignal;
 }
 
-/** Measures with real servers, and throws when one of its runs did not do its work. */
+/** Measures, with real servers where there are any to talk to, and throws when one of its runs did not do its work. */
 export interface Benchmark {
   readonly name: string;
   readonly about: string;

@@ -3,11 +3,12 @@ import { parseArgs } from 'node:util';
 import type { Benchmark } from './benchmark.ts';
 import { describeMachine, loadAverage } from './machine.ts';
 import { order } from './order.ts';
+import { plan } from './plan.ts';
 import { judge, type ReportedMeasure, renderTable } from './report.ts';
 import { rollout } from './rollout.ts';
 import { startup } from './startup.ts';
 
-const BENCHMARKS: readonly Benchmark[] = [order, rollout, startup];
+const BENCHMARKS: readonly Benchmark[] = [order, rollout, startup, plan];
 
 const USAGE = `npm run bench -- [--runs N] [--only NAME]... [--json FILE] [--profiles DIRECTORY]
 

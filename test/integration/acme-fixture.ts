@@ -63,6 +63,7 @@ export function issuerSpec(directory: string, overrides: Partial<IssuerSpec> = {
     eab: undefined,
     caFile: undefined,
     timeoutMs: 10_000,
+    limits: {},
     ...overrides,
   };
 }

@@ -13,7 +13,7 @@ import { connectControl } from '../../src/http/control-client.ts';
 import { type ControlServer, startControlServer } from '../../src/http/control-server.ts';
 import type { KacmeService } from '../../src/ports/service.ts';
 import { scratchDirectory } from '../support/scratch.ts';
-import { fakeService, STATUS, SUMMARY } from '../unit/cli/fake-service.ts';
+import { CALENDAR, fakeService, STATUS, SUMMARY } from '../unit/cli/fake-service.ts';
 
 const log = pino({ level: 'silent' });
 const ignoreProgress = (): void => undefined;
@@ -59,6 +59,10 @@ test('commands, their requests, progress and results cross the socket unchanged'
   const asked: unknown[] = [];
   const { client } = await connected(
     fakeService({
+      calendar: async (request) => {
+        asked.push(request);
+        return CALENDAR;
+      },
       renew: async (request, { onProgress }) => {
         asked.push(request);
         onProgress({ message: 'ordering external' });
@@ -78,6 +82,7 @@ test('commands, their requests, progress and results cross the socket unchanged'
 
   // Fields that are undefined are absent after JSON.
   expect(await client.status({ signal })).toEqual(STATUS);
+  expect(await client.calendar({ days: 7 }, { signal })).toEqual(CALENDAR);
   expect(await client.renew({ names: ['external'], force: true, dryRun: false }, options)).toEqual(SUMMARY);
   expect(await client.distribute({ host: undefined }, options)).toEqual(SUMMARY);
   expect(await client.distribute({ host: '10.0.0.11' }, options)).toEqual(SUMMARY);
@@ -85,6 +90,7 @@ test('commands, their requests, progress and results cross the socket unchanged'
   await client.reloadConfig({ signal });
 
   expect(asked).toEqual([
+    { days: 7 },
     { names: ['external'], force: true, dryRun: false },
     { host: undefined },
     { host: '10.0.0.11' },

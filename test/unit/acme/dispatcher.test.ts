@@ -15,6 +15,7 @@ const issuer = (overrides: Partial<IssuerSpec> = {}): IssuerSpec => ({
   eab: undefined,
   caFile: undefined,
   timeoutMs: 1_000,
+  limits: {},
   ...overrides,
 });
 

@@ -41,6 +41,7 @@ const issuer: IssuerSpec = {
   eab: undefined,
   caFile: undefined,
   timeoutMs: 1_000,
+  limits: {},
 };
 
 const directory = parseDirectory(

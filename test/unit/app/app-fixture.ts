@@ -1,6 +1,8 @@
 import { pino } from 'pino';
 import { onTestFinished } from 'vitest';
-import type { CertificateSpec } from '../../../src/domain/model.ts';
+import { loadRegisteredDomain } from '../../../src/compose/registered-domain.ts';
+import type { CertificateSpec, IssuerSpec } from '../../../src/domain/model.ts';
+import type { RateLimits } from '../../../src/domain/rate-limits.ts';
 import { createPki } from '../../../src/pki/pki.ts';
 import type { Clock } from '../../../src/ports/clock.ts';
 import type { EffectOptions } from '../../../src/ports/leadership.ts';
@@ -30,7 +32,15 @@ export async function appFixture() {
   };
   const lines: string[] = [];
   const log = pino({ level: 'trace' }, { write: (line: string) => lines.push(line) });
-  const deps = { store: await openStore(), clock, random: { uniform: () => 0 }, pki: createPki(), log };
+  const deps = {
+    store: await openStore(),
+    clock,
+    random: { uniform: () => 0 },
+    pki: createPki(),
+    registeredDomain: await loadRegisteredDomain(),
+    loadRegisteredDomain,
+    log,
+  };
   return {
     deps,
     directory: scratch.path,
@@ -50,4 +60,16 @@ export const spec = (identifiers: readonly string[] = ['site.test']): Certificat
   identifiers,
   issuers: ['ca'],
   key: 'ecdsa-p256',
+});
+
+export const issuer = (limits: RateLimits = {}, name = 'ca'): IssuerSpec => ({
+  name,
+  directory: 'https://ca.test/directory',
+  contact: [],
+  termsOfServiceAgreed: true,
+  profile: undefined,
+  eab: undefined,
+  caFile: undefined,
+  timeoutMs: 1_000,
+  limits,
 });

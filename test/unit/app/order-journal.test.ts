@@ -1,10 +1,11 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { OrderJournal, type StoredOrder } from '../../../src/app/order-journal.ts';
+import { RateBook } from '../../../src/app/rate-book.ts';
 import { challengeRecord, loadRecord } from '../../../src/app/records.ts';
 import { type ErrorCode, KacmeError } from '../../../src/domain/errors.ts';
 import type { CertificateAuthority, Order } from '../../../src/ports/certificate-authority.ts';
 import type { EffectOptions } from '../../../src/ports/leadership.ts';
-import { appFixture, effect, spec } from './app-fixture.ts';
+import { appFixture, effect, issuer, spec } from './app-fixture.ts';
 
 const URL_OF_ORDER = 'https://ca.test/order/1';
 
@@ -49,10 +50,11 @@ beforeEach(async () => {
   app = await appFixture();
 });
 
-const journalFor = (identifiers?: readonly string[]) => new OrderJournal(spec(identifiers), 'ca', app.deps);
+const journalFor = (identifiers?: readonly string[]) =>
+  new OrderJournal(spec(identifiers), 'ca', { ...app.deps, book: new RateBook(issuer(), app.deps) });
 
 const opened = async (options: EffectOptions): Promise<StoredOrder> =>
-  (await journalFor().open(caWith(orderThatIs('pending')), options)).stored;
+  (await journalFor().open(caWith(orderThatIs('pending')), { kind: 'new' }, options)).stored;
 
 const warned = () =>
   app.logged().flatMap((line) => (line['msg'] === 'order abandoned' ? [String(line['reason'])] : []));
@@ -74,7 +76,11 @@ describe('open', () => {
     'after $code keeps in mind whether there may be an order',
     async ({ code, left }, { signal }) => {
       const journal = journalFor();
-      await expect(journal.open(caWith(failure(code)), effect(signal))).rejects.toMatchObject({ code });
+      await expect(
+        journal.open(caWith(failure(code)), { kind: 'new' }, effect(signal)),
+      ).rejects.toMatchObject({
+        code,
+      });
       const stored = await journal.load({ signal });
       expect(stored?.order.state).toBe(left);
       expect(stored?.order.url).toBeUndefined();
@@ -116,7 +122,7 @@ describe('resume', () => {
     signal,
   }) => {
     const ca = caWith(orderThatIs('pending'));
-    const { stored } = await journalFor(['a.test', 'b.test']).open(ca, effect(signal));
+    const { stored } = await journalFor(['a.test', 'b.test']).open(ca, { kind: 'new' }, effect(signal));
     const same = await journalFor(['b.test', 'a.test']).resume(stored, ca, effect(signal));
     expect(same.order?.status).toBe('pending');
     const changed = await journalFor(['a.test', 'c.test']).resume(stored, ca, effect(signal));
@@ -126,7 +132,9 @@ describe('resume', () => {
 
   test('abandons one whose newOrder was sent but never answered', async ({ signal }) => {
     const journal = journalFor();
-    await journal.open(caWith(failure('ERR_ACME_TIMEOUT')), effect(signal)).catch(() => undefined);
+    await journal
+      .open(caWith(failure('ERR_ACME_TIMEOUT')), { kind: 'new' }, effect(signal))
+      .catch(() => undefined);
     const stored = await journal.load({ signal });
     if (stored === undefined) throw new Error('the intent is stored');
     const resumed = await journal.resume(stored, caWith(orderThatIs('pending')), effect(signal));

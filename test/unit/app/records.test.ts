@@ -7,6 +7,7 @@ import {
   bundleRecord,
   certificateRecord,
   challengeRecord,
+  ledgerRecord,
   listRecords,
   loadRecord,
   orderRecord,
@@ -81,6 +82,7 @@ const examples = [
       keyPem: 'PEM',
       url: 'https://ca.test/o/1',
       state: 'finalizing',
+      kind: 'renewal',
       challengeTokens: ['T-_0'],
       createdAt: at,
     },
@@ -126,6 +128,22 @@ const examples = [
         at,
         until: at,
         failures: 1,
+      },
+    },
+  },
+  {
+    kind: ledgerRecord,
+    key: ledgerRecord.key(account.directory),
+    at: 'ledger/3f0f069f145c3cbd',
+    value: {
+      directory: account.directory,
+      buckets: {
+        'ordersPerAccount/ca': {
+          fullAt: new Date(at),
+          reserved: { count: 2, until: new Date(at) },
+          notBefore: undefined,
+        },
+        'server/every request': { fullAt: new Date(0), reserved: undefined, notBefore: new Date(at) },
       },
     },
   },
@@ -196,6 +214,12 @@ describe('an older or newer record', () => {
 
   test('is written with the present schema', () => {
     expect(JSON.parse(kind.serialize({ names: [], note: '' }))).toMatchObject({ schema: 3 });
+  });
+
+  test('of an order from before the ledger counts as new', () => {
+    const { kind: _, ...data } = { ...examples[3].value };
+    const value = JSON.stringify({ schema: 1, data });
+    expect(orderRecord.parse({ key: 'order/web/ca', revision: 1, value }).value.kind).toBe('new');
   });
 
   test('of a schema of the future is refused by name', () => {

@@ -65,6 +65,7 @@ function renewalInformation(deps: typeof app.deps): RenewalInformation {
     eab: undefined,
     caFile: undefined,
     timeoutMs: 1_000,
+    limits: {},
   };
   const world = {
     ...deps,
@@ -72,6 +73,7 @@ function renewalInformation(deps: typeof app.deps): RenewalInformation {
       host: () => {
         throw new Error('no host is asked');
       },
+      retain: unused,
       close: unused,
     },
     connectCertificateAuthority: async () => authority,

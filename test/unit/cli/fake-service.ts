@@ -1,3 +1,4 @@
+import type { RenewalCalendar } from '../../../src/domain/renewal-calendar.ts';
 import type { Status, Summary } from '../../../src/domain/status.ts';
 import type { KacmeService } from '../../../src/ports/service.ts';
 
@@ -99,10 +100,43 @@ export const SUMMARY: Summary = {
   ],
 };
 
+/** One renewal ahead, at a CA with one limit. */
+export const CALENDAR: RenewalCalendar = {
+  at: NOW.toISOString(),
+  days: 90,
+  issuers: [
+    {
+      issuer: 'letsencrypt',
+      directory: 'https://ca.test/directory',
+      orders: [
+        {
+          certificate: 'external',
+          at: '2026-04-01T07:13:21.000Z',
+          kind: 'renewal',
+          reason: 'renewal due',
+        },
+      ],
+      limits: [
+        {
+          limit: 'certificatesPerSet',
+          capacity: 5,
+          now: undefined,
+          peak: { subject: 'cloud.example.org', used: 1, at: '2026-04-01T07:13:21.000Z' },
+        },
+      ],
+      waits: [],
+      expiring: [],
+      unissued: [],
+    },
+  ],
+  unreadable: [],
+};
+
 /** A service in memory: answers with the constants above unless told otherwise. */
 export function fakeService(overrides: Partial<KacmeService> = {}): KacmeService {
   return {
     status: async () => STATUS,
+    calendar: async () => CALENDAR,
     bootstrap: async () => SUMMARY,
     renew: async () => SUMMARY,
     distribute: async () => SUMMARY,

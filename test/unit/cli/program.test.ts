@@ -3,7 +3,7 @@ import { runCli } from '../../../src/cli/program.ts';
 import { KacmeError } from '../../../src/domain/errors.ts';
 import type { Summary } from '../../../src/domain/status.ts';
 import { fakeContext } from './fake-context.ts';
-import { STATUS, SUMMARY } from './fake-service.ts';
+import { CALENDAR, STATUS, SUMMARY } from './fake-service.ts';
 
 const DONE: Summary = { outcome: 'done', certificates: [], places: [] };
 
@@ -13,6 +13,7 @@ describe('usage', () => {
     { argv: ['renew', '--forced'], says: "unknown option '--forced'", suggests: 'Did you mean --force?' },
     { argv: ['status', 'now'], says: 'too many arguments', suggests: 'kacme status --help' },
     { argv: ['distribute', '--host'], says: 'argument missing', suggests: 'kacme distribute --help' },
+    { argv: ['plan', '--days', '0'], says: 'Expected a whole number from 1 to 730', suggests: '' },
     { argv: ['status', '--log-level', 'loud'], says: 'trace, debug, info, warn, error', suggests: '' },
     { argv: ['config', 'show', '--yaml'], says: 'unknown option', suggests: 'kacme config show --help' },
     { argv: ['config', 'chek'], says: "unknown command 'chek'", suggests: 'Did you mean check?' },
@@ -40,7 +41,7 @@ describe('usage', () => {
     expect(context.stderr.text).toBe('');
   });
 
-  test.each(['bootstrap', 'serve', 'status', 'renew', 'distribute', 'reload-config'])(
+  test.each(['bootstrap', 'serve', 'status', 'plan', 'renew', 'distribute', 'reload-config'])(
     'the help of %s has examples, exit statuses and the global options',
     async (command) => {
       const context = fakeContext();
@@ -86,6 +87,19 @@ describe('options', () => {
       { names: ['external', 'internal'], force: true, dryRun: true },
       { names: [], force: false, dryRun: false },
     ]);
+  });
+
+  test('plan passes the days on, 90 unless it is told otherwise', async () => {
+    const asked: unknown[] = [];
+    const service = {
+      calendar: async (request: unknown) => {
+        asked.push(request);
+        return CALENDAR;
+      },
+    };
+    await runCli(['plan'], fakeContext({ service }));
+    await runCli(['plan', '--days', '7'], fakeContext({ service }));
+    expect(asked).toEqual([{ days: 90 }, { days: 7 }]);
   });
 
   test('distribute passes the host on', async () => {
@@ -138,6 +152,17 @@ describe('exit status', () => {
     });
     expect(await runCli(['status'], context)).toBe(status);
     expect(context.stderr.text).toBe('kacme: read a.yaml: no such file\n  what to do: create it\n');
+  });
+
+  test('plan ends with 3 when a certificate would expire, 0 when all is well', async () => {
+    expect(await runCli(['plan'], fakeContext())).toBe(0);
+    const expiring = [{ certificate: 'external', at: '2026-05-01T13:00:00.000Z' }];
+    const issuers = CALENDAR.issuers.map((issuer) => ({ ...issuer, expiring }));
+    const context = fakeContext({ service: { calendar: async () => ({ ...CALENDAR, issuers }) } });
+    expect(await runCli(['plan'], context)).toBe(3);
+    expect(context.stdout.text).toContain(
+      'external expires at 2026-05-01 13:00Z, before letsencrypt renews it',
+    );
   });
 
   test('a wrong configuration prints its lines as they are, for editors to follow', async () => {

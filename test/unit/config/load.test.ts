@@ -4,6 +4,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { ConfigError } from '../../../src/config/issue.ts';
 import { loadConfig, parseConfig } from '../../../src/config/load.ts';
 import type { KacmeConfig } from '../../../src/domain/model.ts';
+import { LETS_ENCRYPT_LIMITS } from '../../../src/domain/rate-limits.ts';
 import { scratchDirectory } from '../../support/scratch.ts';
 import { mistakesIn, VALID, valid } from './mistakes.ts';
 
@@ -27,6 +28,7 @@ describe('a valid configuration', () => {
           eab: undefined,
           caFile: undefined,
           timeoutMs: 30_000,
+          limits: LETS_ENCRYPT_LIMITS,
         },
       },
       certificates: {

@@ -109,6 +109,22 @@ describe('an issuer is refused', () => {
       extra('timeout: 1h'),
       `${issuer}.timeout: expected a duration from 1s to 10m`,
     ],
+    [
+      'with a limit that does not exist',
+      extra('limits: { orderPerAccount: { count: 3, per: 1h } }'),
+      `${issuer}.limits.orderPerAccount: expected one of ordersPerAccount, certificatesPerDomain, `,
+    ],
+    [
+      'with a limit without its time',
+      extra('limits: { ordersPerAccount: { count: 3 } }'),
+      `${issuer}.limits.ordersPerAccount.per: is required`,
+    ],
+    [
+      'with a limit of nothing',
+      extra('limits: { ordersPerAccount: { count: 0, per: 1h } }'),
+      `${issuer}.limits.ordersPerAccount.count: expected a whole number from 1 to 1000000`,
+    ],
+    ['with limits that are a number', extra('limits: 3'), `${issuer}.limits: expected none, or a map`],
   ])('%s', (_when, text, expected) => {
     expect(mistake(text)).toContain(expected);
   });

@@ -18,6 +18,7 @@ const EVERYTHING = `issuers:
     eab: { keyId: abc, hmacKey: { env: EAB_KEY } }
     caFile: /ca.pem
     timeout: 90s
+    limits: { ordersPerAccount: { count: 7, per: 1h } }
 certificates:
   one: { identifiers: [bücher.example], issuers: [private], key: rsa-4096 }
 pools:
@@ -42,6 +43,8 @@ test.each([
   ['a small configuration', VALID],
   ['one that sets every key', EVERYTHING],
   ['one without a self-check', `${VALID}challenge: { selfCheck: off }\n`],
+  ['one with no limits', valid('    contact', '    limits: none\n    contact')],
+  ['one without a limit', valid('    contact', '    limits: { certificatesPerSet: none }\n    contact')],
   ['the starter', STARTER_CONFIG],
 ])('what is shown of %s means the same when it is loaded', (_what, text) => {
   const config = load(text);

@@ -173,6 +173,8 @@ describe('auditLimits', () => {
   const request = {
     certificates,
     account: 'account',
+    from,
+    ledger: {},
     limits: LETS_ENCRYPT_LIMITS,
     registeredDomain: (name: string) => name.split('.').slice(-2).join('.'),
   };
