@@ -79,16 +79,25 @@ export class RenewalInformation {
     const { bundle, revision } = known;
     const nextCheckAt = this.#nextCheckAt(known);
     if (nextCheckAt === undefined || nextCheckAt > this.#deps.clock.now()) return;
-    const record = toRecord(bundle, await this.#ask(known, options));
+    const state = await this.#ask(known, options);
     const key = renewalInfoRecord.key(certificate);
-    const puts = [{ key, value: renewalInfoRecord.serialize(record) }];
+    const puts = [{ key, value: renewalInfoRecord.serialize(toRecord(bundle, state)) }];
     try {
       await this.#deps.store.transact({ conditions: [{ key, revision }], puts, deletes: [] }, options);
+      if (hasChanged(known.state, state)) this.#tell(known, state);
     } catch (error) {
       if (reportError(error).code !== 'ERR_STORE_CONFLICT') throw error;
       // Somebody else asked meanwhile, or there is another bundle now.
       this.#deps.log.debug({ certificate, err: error }, 'renewal information is outdated');
     }
+  }
+
+  #tell({ bundle, state: before }: Known, { suggestion }: RenewalInfoState): void {
+    const { certificate, issuer, certID } = bundle;
+    this.#deps.log.info(
+      { certificate, issuer, certID, ...suggestion, before: before?.suggestion?.window },
+      'suggested window',
+    );
   }
 
   async #known(certificate: string, options: { signal: AbortSignal }): Promise<Known | undefined> {
@@ -126,13 +135,7 @@ export class RenewalInformation {
         log.warn({ certID, window, explanationURL, reason }, 'suggested window not followed');
         return missWindow(state, now, random.uniform(), answer.retryAfter);
       }
-      const followed = followWindow(state, answer, now, random.uniform());
-      if (hasChanged(state, followed)) {
-        const { renewAt } = followed.suggestion ?? {};
-        const before = state?.suggestion?.window;
-        log.info({ certID, window, before, renewAt, explanationURL }, 'suggested window');
-      }
-      return followed;
+      return followWindow(state, answer, now, random.uniform());
     } catch (error) {
       const failure = expectedFailure(error, options);
       const missed = missWindow(state, clock.now(), random.uniform(), notBeforeOf(failure));
