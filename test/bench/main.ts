@@ -70,7 +70,7 @@ async function measure(
   }
   say(`\n${renderTable(measures)}`);
   const missed = measures.filter(({ met }) => met === false);
-  say(missed.length === 0 ? 'every target is met' : `${missed.length} targets are missed`);
+  say(`targets missed: ${missed.length === 0 ? 'none' : missed.length}`);
   if (json === undefined) return;
   await writeFile(json, `${JSON.stringify({ at, machine, loads, measures }, null, 2)}\n`);
   say(`written to ${json}`);
