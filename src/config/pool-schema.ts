@@ -59,7 +59,7 @@ const Ssh = section(
 
 const Haproxy = section(
   {
-    socket: socketPath('/var/lib/haproxy/admin.sock')
+    socket: socketPath('/run/haproxy/admin.sock')
       .optional()
       .describe('Stats socket with `level admin`, as the SSH side sees it.'),
     masterSocket: socketPath('/var/lib/haproxy/master.sock')

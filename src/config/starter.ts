@@ -24,10 +24,10 @@ pools:
   loadbalancers:
     hosts: [10.0.0.11, 10.0.0.12, "10.0.0.13:2985"]
     ssh:
-      user: haproxy
+      user: kacme
       identity: { file: /etc/kacme/id_ed25519 } # only readable by kacme
       knownHosts: /etc/kacme/known_hosts # the pinned host keys
-    haproxy: { socket: /var/lib/haproxy/admin.sock } # needs "level admin"
+    haproxy: { socket: /run/haproxy/admin.sock } # needs "level admin"
     verify: { connect: ["{host}:443"] } # real handshakes with each host, not with a virtual address
 
 # Which certificate goes to which pool, under the name that HAProxy's "crt" has.
@@ -36,10 +36,10 @@ deployments:
     pool: loadbalancers
     path: /etc/haproxy/certificates/haproxy.pem
 
-# Where HAProxy sends requests for /.well-known/acme-challenge/.
+# Where HAProxy sends requests for /.well-known/acme-challenge/ (from other machines: an address that they reach).
 challenge: { listen: "127.0.0.1:8081" }
 
-# Health, metrics and status.
+# Health, readiness and metrics.
 operations: { listen: "127.0.0.1:8083" }
 
 # Accounts, keys and bundles: a directory that only kacme can read.

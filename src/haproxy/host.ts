@@ -92,7 +92,7 @@ class RemoteHaproxyHost implements HaproxyHost {
   describes(pool: PoolSpec, host: HostSpec): boolean {
     return (
       (this.pool === pool && this.host === host) ||
-      (isDeepStrictEqual(this.pool, pool) && isDeepStrictEqual(this.host, host))
+      (isDeepStrictEqual(withoutHosts(this.pool), withoutHosts(pool)) && isDeepStrictEqual(this.host, host))
     );
   }
 
@@ -213,4 +213,10 @@ class RemoteHaproxyHost implements HaproxyHost {
     }
     return this.#session;
   }
+}
+
+/** What a host's connection depends on: not on which other hosts its pool has. */
+function withoutHosts(pool: PoolSpec): Omit<PoolSpec, 'hosts'> {
+  const { hosts: _, ...rest } = pool;
+  return rest;
 }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { chmod, readdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import { renderMoment } from '../../src/cli/render/time.ts';
 import type { PlaceResult, Summary } from '../../src/domain/status.ts';
 import { eventually } from '../support/eventually.ts';
 import { startHaproxy } from '../support/haproxy.ts';
@@ -81,7 +82,7 @@ test('a bundle that HAProxy refuses: the old one is back, nobody follows, an ope
   expect(status).toBe(3);
   const rows = stdout
     .split('\n')
-    .filter((line) => line.includes(`rollout halted until ${until.toISOString()}: `));
+    .filter((line) => line.includes(`rollout halted until ${renderMoment(until.toISOString())}: `));
   expect(rows).toHaveLength(3);
   expect(stdout).toContain(`host ${canary.host} of lb (site): ERR_HAPROXY_REFUSED\n`);
 
