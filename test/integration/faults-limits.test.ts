@@ -96,7 +96,7 @@ test('a Retry-After of the CA holds for another certificate of the same account'
 });
 
 test('an identifier that the CA could not validate is not tried again beyond the limit of failures', async () => {
-  const { kacme, ca, pebble, issuer, asked } = await limitLab({
+  const { kacme, pebble, issuer, asked } = await limitLab({
     failedAuthorizations: { count: 1, per: '1h' },
   });
   await kacme.overlay({ issuers: { pebble: issuer }, challenge: { selfCheck: 'off' } });
