@@ -87,7 +87,7 @@ class Change {
     this.#options.signal.throwIfAborted();
     const result = await act();
     const durationMs = Math.round((view.clock.monotonicMs() - startMs) * 10) / 10;
-    log.debug({ host: view.label, path: this.#change.deployment.path, step, durationMs }, 'host change step');
+    log.debug({ path: this.#change.deployment.path, step, durationMs }, 'host change step');
     return result;
   }
 
@@ -165,23 +165,23 @@ class Change {
   }
 
   #warnOfLostOwners(): void {
-    const { view, log } = this.#context;
+    const { log } = this.#context;
     for (const { path, ownerLost: reason } of this.#files) {
       if (reason === undefined) continue;
-      log.warn({ host: view.label, path, reason }, 'the account cannot keep the former owner of the file');
+      log.warn({ path, reason }, 'the account cannot keep the former owner of the file');
     }
   }
 
   async #undo(error: unknown): Promise<unknown> {
     if (this.#checkpoint.isEmpty) return error;
-    const { view, reopen, log } = this.#context;
+    const { reopen, log } = this.#context;
     const { mandate } = this.#options;
     const signal = AbortSignal.timeout(UNDO_WITHIN_MS);
     const unwound = await this.#checkpoint.unwind(async () => {
       mandate.assertHeld();
       return { session: await reopen({ signal }), signal, mandate };
     });
-    const fields = { host: view.label, path: this.#change.deployment.path, ...unwound };
+    const fields = { path: this.#change.deployment.path, ...unwound };
     if (unwound.left.length === 0) log.info(fields, 'host change undone');
     else log.warn(fields, 'host change left to the holder of the mandate');
     return this.#explain(error, describe(unwound));

@@ -10,7 +10,7 @@ import type { EffectOptions } from '../ports/leadership.ts';
 import { applyChange } from './apply.ts';
 import { type HostView, observeHost, runtimeOf } from './observe.ts';
 import { TransactionWatch } from './transaction-watch.ts';
-import { short, verifyHandshakes } from './verify.ts';
+import { verifyHandshakes } from './verify.ts';
 
 export interface HaproxyHostsOptions {
   readonly openSession: OpenHostSession;
@@ -77,6 +77,7 @@ class RemoteHaproxyHost implements HaproxyHost {
   readonly #lock: Lane;
   readonly #options: HaproxyHostsOptions;
   readonly #watch: TransactionWatch;
+  readonly #log: Logger;
   #session: HostSession | undefined;
   #retired = false;
 
@@ -87,6 +88,7 @@ class RemoteHaproxyHost implements HaproxyHost {
     this.#lock = lock;
     this.#options = options;
     this.#watch = new TransactionWatch(options.clock);
+    this.#log = options.log.child({ pool: pool.name, host: host.name });
   }
 
   describes(pool: PoolSpec, host: HostSpec): boolean {
@@ -157,17 +159,17 @@ class RemoteHaproxyHost implements HaproxyHost {
     try {
       await session?.close();
     } catch (err) {
-      this.#options.log.warn({ err, host: this.#label }, 'connection could not be closed');
+      this.#log.warn({ err }, 'connection could not be closed');
     }
   }
 
   async #apply(change: HostChange, { signal, mandate }: EffectOptions): Promise<Verification> {
-    const { clock, log } = this.#options;
+    const { clock } = this.#options;
+    const log = this.#log;
     const startMs = clock.monotonicMs();
     const result = (outcome: object) => ({
-      host: this.#label,
       path: change.deployment.path,
-      fingerprint256: short(change.fingerprint256),
+      fingerprint256: change.fingerprint256,
       durationMs: Math.round(clock.monotonicMs() - startMs),
       ...outcome,
     });

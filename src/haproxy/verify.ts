@@ -143,6 +143,6 @@ function describeFailure(
 }
 
 /** Enough of a fingerprint for people to compare. */
-export function short(fingerprint: string): string {
+function short(fingerprint: string): string {
   return `${fingerprint.slice(0, 12)}...`;
 }
