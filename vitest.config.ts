@@ -12,7 +12,8 @@ export default defineConfig({
   test: {
     restoreMocks: true,
     projects: [
-      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
+      // They share nothing but the process: without a fresh one for each file they take a third of the time.
+      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], isolate: false } },
       { test: { name: 'contract', include: ['test/contract/**/*.test.ts'], ...withServers } },
       { test: { name: 'integration', include: ['test/integration/**/*.test.ts'], ...withServers } },
     ],

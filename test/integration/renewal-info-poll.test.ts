@@ -1,13 +1,13 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { Authorities } from '../../../src/app/authorities.ts';
-import { Bundles } from '../../../src/app/bundles.ts';
-import { loadRecord, renewalInfoRecord } from '../../../src/app/records.ts';
-import { RenewalInformation } from '../../../src/app/renewal-info.ts';
-import { KacmeError } from '../../../src/domain/errors.ts';
-import type { RenewalInfoAnswer } from '../../../src/domain/renewal-info.ts';
-import type { CertificateAuthority } from '../../../src/ports/certificate-authority.ts';
-import { testCa } from '../../support/pem.ts';
-import { appFixture, DAY_MS, effect, START, spec } from './app-fixture.ts';
+import { Authorities } from '../../src/app/authorities.ts';
+import { Bundles } from '../../src/app/bundles.ts';
+import { loadRecord, renewalInfoRecord } from '../../src/app/records.ts';
+import { RenewalInformation } from '../../src/app/renewal-info.ts';
+import { KacmeError } from '../../src/domain/errors.ts';
+import type { RenewalInfoAnswer } from '../../src/domain/renewal-info.ts';
+import type { CertificateAuthority } from '../../src/ports/certificate-authority.ts';
+import { testCa } from '../support/pem.ts';
+import { appFixture, DAY_MS, effect, START, spec } from '../unit/app/app-fixture.ts';
 
 const HOUR_MS = 3_600_000;
 const ca = testCa();

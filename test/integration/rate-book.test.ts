@@ -1,11 +1,11 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { OrderJournal } from '../../../src/app/order-journal.ts';
-import { RateBook } from '../../../src/app/rate-book.ts';
-import { KacmeError } from '../../../src/domain/errors.ts';
-import type { CertificateSpec } from '../../../src/domain/model.ts';
-import type { RateLimits } from '../../../src/domain/rate-limits.ts';
-import type { CertificateAuthority, Order } from '../../../src/ports/certificate-authority.ts';
-import { appFixture, effect, issuer, START, spec } from './app-fixture.ts';
+import { OrderJournal } from '../../src/app/order-journal.ts';
+import { RateBook } from '../../src/app/rate-book.ts';
+import { KacmeError } from '../../src/domain/errors.ts';
+import type { CertificateSpec } from '../../src/domain/model.ts';
+import type { RateLimits } from '../../src/domain/rate-limits.ts';
+import type { CertificateAuthority, Order } from '../../src/ports/certificate-authority.ts';
+import { appFixture, effect, issuer, START, spec } from '../unit/app/app-fixture.ts';
 
 const HOUR_MS = 3_600_000;
 const limits: RateLimits = {

@@ -1,13 +1,13 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { Bundles } from '../../../src/app/bundles.ts';
-import { bundleRecord, listRecords } from '../../../src/app/records.ts';
-import type { KeyType } from '../../../src/domain/model.ts';
-import { readBundlePem } from '../../../src/domain/x509.ts';
-import type { EffectOptions } from '../../../src/ports/leadership.ts';
-import { type TestCertificate, testCa } from '../../support/pem.ts';
-import { appFixture, DAY_MS, effect, START, spec } from './app-fixture.ts';
+import { Bundles } from '../../src/app/bundles.ts';
+import { bundleRecord, listRecords } from '../../src/app/records.ts';
+import type { KeyType } from '../../src/domain/model.ts';
+import { readBundlePem } from '../../src/domain/x509.ts';
+import type { EffectOptions } from '../../src/ports/leadership.ts';
+import { type TestCertificate, testCa } from '../support/pem.ts';
+import { appFixture, DAY_MS, effect, START, spec } from '../unit/app/app-fixture.ts';
 
 const ca = testCa();
 
