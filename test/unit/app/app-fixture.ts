@@ -1,7 +1,7 @@
 import { pino } from 'pino';
 import { onTestFinished } from 'vitest';
 import { loadRegisteredDomain } from '../../../src/compose/registered-domain.ts';
-import type { CertificateSpec, IssuerSpec } from '../../../src/domain/model.ts';
+import type { CertificateSpec, IssuerSpec, KacmeConfig } from '../../../src/domain/model.ts';
 import type { RateLimits } from '../../../src/domain/rate-limits.ts';
 import { createPki } from '../../../src/pki/pki.ts';
 import type { Clock } from '../../../src/ports/clock.ts';
@@ -73,3 +73,18 @@ export const issuer = (limits: RateLimits = {}, name = 'ca'): IssuerSpec => ({
   timeoutMs: 1_000,
   limits,
 });
+
+/** A valid configuration with nothing to do. */
+export const emptyConfig: KacmeConfig = {
+  issuers: {},
+  certificates: {},
+  pools: {},
+  deployments: [],
+  challenge: { listen: { host: '127.0.0.1', port: 0 }, selfCheck: 'off' },
+  operations: { listen: { host: '127.0.0.1', port: 0 } },
+  control: { socket: '/nowhere' },
+  store: { file: '/nowhere' },
+  reconcile: { everyMs: 1_000 },
+  keepBundles: 3,
+  log: { level: 'info' },
+};

@@ -1,20 +1,11 @@
 import { expect, test } from 'vitest';
 import { Supervisor } from '../../../src/app/supervisor.ts';
 import type { KacmeConfig } from '../../../src/domain/model.ts';
-import { appFixture, spec } from './app-fixture.ts';
+import { appFixture, emptyConfig, spec } from './app-fixture.ts';
 
 const configWith = (certificate: string): KacmeConfig => ({
-  issuers: {},
+  ...emptyConfig,
   certificates: { [certificate]: { ...spec(), name: certificate } },
-  pools: {},
-  deployments: [],
-  challenge: { listen: { host: '127.0.0.1', port: 0 }, selfCheck: 'off' },
-  operations: { listen: { host: '127.0.0.1', port: 0 } },
-  control: { socket: '/nowhere' },
-  store: { file: '/nowhere' },
-  reconcile: { everyMs: 1_000 },
-  keepBundles: 3,
-  log: { level: 'info' },
 });
 
 const unused = () => {
