@@ -1,25 +1,25 @@
-import type { PlannedCertificate } from '../domain/calendar-model.ts';
-import { type ErrorReport, type KacmeError, reportError } from '../domain/errors.ts';
+import { type KacmeError, reportError } from '../domain/errors.ts';
 import { Lane } from '../domain/lane.ts';
 import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
-import { chooseIssuer, decideRenewal, type RenewalDecision } from '../domain/renewal.ts';
+import { describeWait, type RenewalDecision } from '../domain/renewal.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
-import type { CertificateResult, CertificateStatus, PlaceResult, Status, Summary } from '../domain/status.ts';
+import type { CertificateResult, PlaceResult, Status, Summary } from '../domain/status.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import type { EffectOptions, Mandate } from '../ports/leadership.ts';
 import type { CommandOptions, KacmeService } from '../ports/service.ts';
 import { Authorities } from './authorities.ts';
 import { Bundles } from './bundles.ts';
-import { calendarOf } from './calendar.ts';
 import { CanaryGate } from './canary.ts';
+import { CertificateStatuses } from './certificate-status.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
 import { Fleet } from './fleet.ts';
 import type { Target } from './host-journal.ts';
 import { CertificateIssuer } from './issue.ts';
 import { assertHostNamed, certificatesNamed } from './names.ts';
-import { type BackoffRecord, backoffRecord, loadRecord, orderRecord } from './records.ts';
+import { Outlook } from './outlook.ts';
 import { RenewalInformation } from './renewal-info.ts';
+import { type RenewalPlan, RenewalPlanner } from './renewal-planner.ts';
 import { SingleFlight } from './single-flight.ts';
 
 /** Bounds what one kacme asks of a CA at a time. */
@@ -47,13 +47,6 @@ export interface LocalServiceOptions {
   readonly onActivated?: (certificate: string) => void;
 }
 
-export interface RenewalPlan {
-  readonly issuer: string;
-  readonly decision: RenewalDecision;
-  /** When the CA is to be asked when to renew; undefined when it is not. */
-  readonly nextCheckAt: Date | undefined;
-}
-
 /**
  * What kacme does, for one configuration: the operator's commands, and the single steps that `serve` repeats.
  * Without a mandate it only reads.
@@ -66,7 +59,9 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
   readonly #bundles: Bundles;
   readonly #authorities: Authorities;
   readonly #issuer: CertificateIssuer;
-  readonly #renewalInfo: RenewalInformation;
+  readonly #planner: RenewalPlanner;
+  readonly #statuses: CertificateStatuses;
+  readonly #outlook: Outlook;
   readonly #coordination: Coordination;
   readonly #orders = new Lane(ORDERS_IN_FLIGHT);
   readonly #onActivated: (certificate: string) => void;
@@ -80,7 +75,24 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     this.#bundles = new Bundles(config.keepBundles, deps);
     this.#authorities = new Authorities(config.issuers, deps);
     this.#issuer = new CertificateIssuer(this.#authorities, this.#bundles, deps);
-    this.#renewalInfo = new RenewalInformation(this.#authorities, this.#bundles, deps);
+    const renewalInfo = new RenewalInformation(this.#authorities, this.#bundles, deps);
+    this.#planner = new RenewalPlanner(renewalInfo, deps);
+    this.#statuses = new CertificateStatuses({
+      bundles: this.#bundles,
+      renewalInfo,
+      planner: this.#planner,
+      clock: deps.clock,
+    });
+    this.#outlook = new Outlook(
+      config,
+      {
+        authorities: this.#authorities,
+        bundles: this.#bundles,
+        planner: this.#planner,
+        ordersInFlight: ORDERS_IN_FLIGHT,
+      },
+      deps,
+    );
     this.fleet = new Fleet(config, this.#bundles, this.#coordination.canaries, deps);
   }
 
@@ -94,7 +106,7 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
   /** What the store and earlier observations tell, without a look at any host. */
   async remembered({ signal }: { signal: AbortSignal }): Promise<Status> {
     const specs = Object.values(this.#config.certificates);
-    const certificates = await waitForAll(specs.map((spec) => this.#certificateStatus(spec, { signal })));
+    const certificates = await waitForAll(specs.map((spec) => this.#statuses.of(spec, { signal })));
     return {
       at: this.#deps.clock.now().toISOString(),
       role: this.#mandate === undefined ? 'offline' : 'leading',
@@ -103,58 +115,8 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     };
   }
 
-  async calendar({ days }: { days: number }, { signal }: { signal: AbortSignal }): Promise<RenewalCalendar> {
-    const now = this.#deps.clock.now();
-    const specs = Object.values(this.#config.certificates);
-    const outlooks = await waitForAll(specs.map((spec) => this.#outlook(spec, { signal })));
-    const issuers = Object.values(this.#config.issuers).flatMap((issuer) => {
-      const certificates = outlooks.flatMap((outlook) =>
-        'planned' in outlook && outlook.issuer === issuer.name ? [outlook.planned] : [],
-      );
-      return certificates.length === 0 ? [] : [{ issuer, certificates }];
-    });
-    return {
-      at: now.toISOString(),
-      days,
-      issuers: await waitForAll(
-        issuers.map(async ({ issuer, certificates }) =>
-          calendarOf({
-            issuer,
-            certificates,
-            ledger: await (await this.#authorities.book(issuer.name)).ledger({ signal }),
-            from: now,
-            days,
-            ordersInFlight: ORDERS_IN_FLIGHT,
-            registeredDomain: await this.#deps.loadRegisteredDomain(),
-          }),
-        ),
-      ),
-      unreadable: outlooks.flatMap((outlook) => ('failure' in outlook ? [outlook] : [])),
-    };
-  }
-
-  /** Where a plan begins with a certificate: the issuer that would be asked, and what is held. */
-  async #outlook(
-    spec: CertificateSpec,
-    options: { signal: AbortSignal },
-  ): Promise<
-    | { readonly issuer: string; readonly planned: PlannedCertificate }
-    | { readonly certificate: string; readonly failure: ErrorReport }
-  > {
-    try {
-      const { issuer, backoff } = await this.#chooseIssuer(spec, options);
-      const bundle = await this.#bundles.active(spec.name, options);
-      const held = bundle && {
-        identifiers: bundle.identifiers,
-        origin: bundle.origin,
-        notBefore: new Date(bundle.notBefore),
-        notAfter: new Date(bundle.notAfter),
-        renewAt: new Date(bundle.renewAt),
-      };
-      return { issuer, planned: { spec, held, backoff, renewalInfo: undefined } };
-    } catch (error) {
-      return { certificate: spec.name, failure: reportError(expectedFailure(error, options)) };
-    }
+  calendar(request: { days: number }, options: { signal: AbortSignal }): Promise<RenewalCalendar> {
+    return this.#outlook.calendar(request, options);
   }
 
   async bootstrap({ signal, onProgress }: CommandOptions): Promise<Summary> {
@@ -199,7 +161,7 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     const specs = certificatesNamed(this.#config, names);
     if (dryRun) {
       const plans = await Promise.all(
-        specs.map(async (spec) => ({ spec, ...(await this.plan(spec, { signal })) })),
+        specs.map(async (spec) => ({ spec, ...(await this.#planner.plan(spec, { signal })) })),
       );
       return summarize(
         plans.map(({ spec, decision }) => describePlan(spec, decision, force)),
@@ -229,7 +191,9 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
   ): Promise<CertificateResult> {
     const certificate = spec.name;
     try {
-      const { issuer, decision } = await (force ? this.plan(spec, options) : this.decide(spec, options));
+      const { issuer, decision } = await (force
+        ? this.#planner.plan(spec, options)
+        : this.#planner.decide(spec, options));
       const reason = force ? 'forced by the operator' : decision.reason;
       if (!force && decision.action === 'wait')
         return { certificate, action: 'kept', reason: describeWait(decision), failure: undefined };
@@ -253,38 +217,9 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     return summarize([], await this.#distribute(targets, this.#effects(signal), onProgress));
   }
 
-  /** Which issuer would be asked, and whether a new bundle is needed now. */
-  async plan(spec: CertificateSpec, { signal }: { signal: AbortSignal }): Promise<RenewalPlan> {
-    const now = this.#deps.clock.now();
-    const { issuer, backoff } = await this.#chooseIssuer(spec, { signal });
-    const renewable = await this.#renewalInfo.of(spec.name, { signal });
-    const order = await loadRecord(this.#deps.store, orderRecord, [spec.name, issuer], { signal });
-    const decision = decideRenewal(spec, renewable?.held, backoff, now, order !== undefined);
-    return { issuer, decision, nextCheckAt: renewable?.nextCheckAt };
-  }
-
-  async #chooseIssuer(
-    spec: CertificateSpec,
-    options: { signal: AbortSignal },
-  ): Promise<ReturnType<typeof chooseIssuer>> {
-    const records = await this.#backoffs(spec, options);
-    const backoffs = new Map(
-      [...records].map(([issuer, { failures, notBefore }]) => [
-        issuer,
-        { failures, notBefore: new Date(notBefore) },
-      ]),
-    );
-    return chooseIssuer(spec.issuers, backoffs, this.#deps.clock.now());
-  }
-
-  /** Like `plan`, after the CA was asked when to renew, if that is due: what must be issued anyway does not wait for it. */
-  async decide(spec: CertificateSpec, options: EffectOptions): Promise<RenewalPlan> {
-    const plan = await this.plan(spec, options);
-    const { decision, nextCheckAt } = plan;
-    if (decision.action === 'issue' || nextCheckAt === undefined || nextCheckAt > this.#deps.clock.now())
-      return plan;
-    await this.#renewalInfo.check(spec.name, options);
-    return this.plan(spec, options);
+  /** Like `RenewalPlanner.decide`. */
+  decide(spec: CertificateSpec, options: EffectOptions): Promise<RenewalPlan> {
+    return this.#planner.decide(spec, options);
   }
 
   /** Who asks while the same certificate is being issued gets that issuance's result. */
@@ -321,99 +256,15 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     return results.flat();
   }
 
-  async #certificateStatus(
-    spec: CertificateSpec,
-    options: { signal: AbortSignal },
-  ): Promise<CertificateStatus> {
-    try {
-      return await this.#readableStatus(spec, options);
-    } catch (error) {
-      return unreadableStatus(spec, expectedFailure(error, options), this.#deps.clock.now());
-    }
-  }
-
-  async #readableStatus(spec: CertificateSpec, options: { signal: AbortSignal }): Promise<CertificateStatus> {
-    const record = await this.#bundles.record(spec.name, options);
-    const renewable = await this.#renewalInfo.of(spec.name, options);
-    const bundle = renewable?.bundle;
-    const { decision } = await this.plan(spec, options);
-    // A success, of whichever issuer, ends what was failing before it.
-    const since = record?.value.lastSuccess ?? '';
-    const failures = [...(await this.#backoffs(spec, options)).values()].filter(({ at }) => at > since);
-    const failure = failures.sort((a, b) => b.at.localeCompare(a.at))[0];
-    const expired = bundle !== undefined && this.#deps.clock.now() >= new Date(bundle.notAfter);
-    const trusted = bundle?.origin === 'self-signed' ? 'self-signed' : 'valid';
-    return {
-      name: spec.name,
-      identifiers: spec.identifiers,
-      state: bundle === undefined ? 'missing' : expired ? 'expired' : trusted,
-      generation: record?.value.generation ?? 0,
-      issuer: bundle?.issuer,
-      fingerprint256: bundle?.id,
-      notAfter: bundle?.notAfter,
-      renewAt: renewable?.time.renewAt.toISOString(),
-      renewAtBasis: renewable?.time.basis,
-      explanationURL: renewable?.explanationURL,
-      next: decision.action === 'issue' ? `issues now: ${decision.reason}` : describeWait(decision),
-      lastSuccess: record?.value.lastSuccess,
-      lastFailure: failure && {
-        ...failure.lastFailure,
-        at: failure.at,
-        failures: failure.failures,
-        notBefore: failure.notBefore,
-      },
-    };
-  }
-
-  async #backoffs(
-    spec: CertificateSpec,
-    options: { signal: AbortSignal },
-  ): Promise<ReadonlyMap<string, BackoffRecord>> {
-    const found = await Promise.all(
-      spec.issuers.map(async (issuer) => {
-        const record = await loadRecord(this.#deps.store, backoffRecord, [spec.name, issuer], options);
-        return record === undefined ? [] : [[issuer, record.value] as const];
-      }),
-    );
-    return new Map(found.flat());
-  }
-
   #effects(signal: AbortSignal): EffectOptions {
     if (this.#mandate === undefined) throw new RangeError('this command needs a mandate');
     return { signal: AbortSignal.any([signal, this.#mandate.signal]), mandate: this.#mandate };
   }
 }
 
-function unreadableStatus(
-  { name, identifiers }: CertificateSpec,
-  error: KacmeError,
-  now: Date,
-): CertificateStatus {
-  const at = now.toISOString();
-  return {
-    name,
-    identifiers,
-    state: 'unreadable',
-    generation: 0,
-    issuer: undefined,
-    fingerprint256: undefined,
-    notAfter: undefined,
-    renewAt: undefined,
-    renewAtBasis: undefined,
-    explanationURL: undefined,
-    next: 'nothing until the store is repaired; hosts keep what they hold',
-    lastSuccess: undefined,
-    lastFailure: { ...reportError(error), at, failures: 1, notBefore: at },
-  };
-}
-
 function failedResult({ name }: CertificateSpec, error: KacmeError): CertificateResult {
   const failure = reportError(error);
   return { certificate: name, action: 'failed', reason: failure.message, failure };
-}
-
-function describeWait(decision: Extract<RenewalDecision, { action: 'wait' }>): string {
-  return `waits until ${decision.until.toISOString()}: ${decision.reason}`;
 }
 
 function describePlan(spec: CertificateSpec, decision: RenewalDecision, force: boolean): CertificateResult {

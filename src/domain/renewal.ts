@@ -44,6 +44,11 @@ export function decideRenewal(
   };
 }
 
+/** For status, plans and progress. */
+export function describeWait(decision: Extract<RenewalDecision, { action: 'wait' }>): string {
+  return `waits until ${decision.until.toISOString()}: ${decision.reason}`;
+}
+
 function renewalNeed(
   spec: CertificateSpec,
   held: HeldBundle | undefined,
