@@ -2,7 +2,7 @@ import * as z from 'zod';
 import type { Authorization } from '../ports/certificate-authority.ts';
 import { parseDocument } from './document.ts';
 import { describeError } from './order.ts';
-import type { AcmeSigner } from './signing-core.ts';
+import type { AcmeSigner } from './signer.ts';
 import type { AcmeResponse } from './transport.ts';
 
 const challengeSchema = z.object({
@@ -23,11 +23,7 @@ const authorizationSchema = z.object({
 const TOKEN = /^[A-Za-z0-9_-]+$/;
 
 /** RFC 8555 section 7.1.4. Throws `ERR_ACME_MALFORMED`. */
-export async function parseAuthorization(
-  url: string,
-  response: AcmeResponse,
-  signer: AcmeSigner,
-): Promise<Authorization> {
+export function parseAuthorization(url: string, response: AcmeResponse, signer: AcmeSigner): Authorization {
   const { status, identifier, wildcard, challenges } = parseDocument(authorizationSchema, response);
   const failed = challenges.find(({ error }) => error !== undefined && error !== null);
   const http01 = challenges.find(({ type, token }) => type === 'http-01' && TOKEN.test(token ?? ''));
@@ -41,7 +37,7 @@ export async function parseAuthorization(
         : {
             url: http01.url,
             token: http01.token,
-            keyAuthorization: await signer.keyAuthorization(http01.token),
+            keyAuthorization: signer.keyAuthorization(http01.token),
           },
     error: describeError(failed?.error),
   };

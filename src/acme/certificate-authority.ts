@@ -12,6 +12,7 @@ import type { EffectOptions } from '../ports/leadership.ts';
 import { AcmeAccount, type ReadSecret } from './account.ts';
 import { parseAuthorization } from './authorization.ts';
 import { PEM_CHAIN, parseChain } from './certificate.ts';
+import { certificateRequest } from './certificate-request.ts';
 import { Dispatchers } from './dispatcher.ts';
 import { requireLocation } from './document.ts';
 import { orderPayload, parseOrder } from './order.ts';
@@ -19,7 +20,7 @@ import { poll } from './poll.ts';
 import { AcmeProblemError } from './problem.ts';
 import { parseRenewalInfo, renewalInfoUrl } from './renewal-info.ts';
 import { AcmeSession } from './session.ts';
-import { certificateRequest, loadSigner } from './signing-core.ts';
+import { createSigner } from './signer.ts';
 import { AcmeTransport } from './transport.ts';
 
 /** What the CA needs at least to fetch a challenge or to sign; looking earlier only costs a request. */
@@ -38,7 +39,7 @@ export interface CertificateAuthorityDeps {
 
 export interface CertificateAuthorities {
   /**
-   * Reads the issuer's `caFile` and loads the libraries; the CA is not asked yet. Throws `ERR_CONFIG_UNREADABLE` or
+   * Reads the issuer's `caFile` and loads undici; the CA is not asked yet. Throws `ERR_CONFIG_UNREADABLE` or
    * `ERR_STORE_CORRUPT`.
    */
   readonly connect: ConnectCertificateAuthority;
@@ -51,10 +52,8 @@ export function connectCertificateAuthorities(deps: CertificateAuthorityDeps): C
   const dispatchers = new Dispatchers();
   return {
     connect: async (issuer, accountKeyPem) => {
-      const [dispatcher, signer] = await Promise.all([
-        dispatchers.open(issuer),
-        loadSigner(issuer.directory, accountKeyPem),
-      ]);
+      const signer = createSigner(accountKeyPem);
+      const dispatcher = await dispatchers.open(issuer);
       const log = deps.log.child({ issuer: issuer.name });
       const transport = new AcmeTransport({
         issuer: issuer.name,
@@ -167,7 +166,7 @@ class AcmeCertificateAuthority implements CertificateAuthority {
     { keyPem, identifiers }: { keyPem: string; identifiers: readonly string[] },
     options: EffectOptions,
   ): Promise<Order> {
-    const payload = { csr: await certificateRequest(keyPem, identifiers) };
+    const payload = { csr: certificateRequest(keyPem, identifiers) };
     const response = await this.#account.post(
       { resource: 'finalize', url: order.finalize, payload },
       options,

@@ -2,7 +2,7 @@ import PQueue from 'p-queue';
 import { allowManyWaits } from './deadline.ts';
 import { type Directory, parseDirectory } from './directory.ts';
 import { AcmeProblemError } from './problem.ts';
-import type { AcmeSigner, Sender } from './signing-core.ts';
+import type { AcmeSigner, Sender } from './signer.ts';
 import {
   type AcmeRequest,
   type AcmeResource,

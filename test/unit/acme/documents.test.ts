@@ -5,7 +5,7 @@ import { parseDirectory } from '../../../src/acme/directory.ts';
 import { requireLocation } from '../../../src/acme/document.ts';
 import { orderPayload, parseOrder } from '../../../src/acme/order.ts';
 import { parseRenewalInfo, renewalInfoUrl } from '../../../src/acme/renewal-info.ts';
-import type { AcmeSigner } from '../../../src/acme/signing-core.ts';
+import type { AcmeSigner } from '../../../src/acme/signer.ts';
 import type { AcmeResponse } from '../../../src/acme/transport.ts';
 import type { IssuerSpec } from '../../../src/domain/model.ts';
 import { testCa } from '../../support/pem.ts';
@@ -21,7 +21,7 @@ const response = (body: unknown, headers: Readonly<Record<string, string>> = {})
 const signer: AcmeSigner = {
   sign: () => '',
   externalAccountBinding: () => ({}),
-  keyAuthorization: async (token) => `${token}.thumbprint`,
+  keyAuthorization: (token) => `${token}.thumbprint`,
 };
 
 const order = {
@@ -98,7 +98,7 @@ test('an authorization gives its http-01 challenge with the key authorization', 
       { type: 'http-01', url: 'https://ca.test/c/2', token: 'a_b-C9' },
     ],
   };
-  expect(await parseAuthorization('https://ca.test/authz/1', response(document), signer)).toEqual({
+  expect(parseAuthorization('https://ca.test/authz/1', response(document), signer)).toEqual({
     url: 'https://ca.test/authz/1',
     identifier: 'one.test',
     status: 'pending',
@@ -109,13 +109,13 @@ test('an authorization gives its http-01 challenge with the key authorization', 
 
 test.each(['../../etc/passwd', 'a/b', 'a b', ''])(
   'a token %j that is not base64url is no challenge',
-  async (token) => {
+  (token) => {
     const document = {
       status: 'pending',
       identifier: { type: 'dns', value: 'one.test' },
       challenges: [{ type: 'http-01', url: 'https://ca.test/c/2', token }],
     };
-    expect((await parseAuthorization('u', response(document), signer)).http01).toBeUndefined();
+    expect(parseAuthorization('u', response(document), signer).http01).toBeUndefined();
   },
 );
 
@@ -132,7 +132,7 @@ test('a failed authorization tells what its challenge met', async () => {
       },
     ],
   };
-  expect((await parseAuthorization('u', response(document), signer)).error).toBe('refused (connection)');
+  expect(parseAuthorization('u', response(document), signer).error).toBe('refused (connection)');
 });
 
 test('names are ordered as dns and addresses as ip', () => {
