@@ -3,6 +3,7 @@ import { reportError } from '../domain/errors.ts';
 import type { CertificateSpec } from '../domain/model.ts';
 import type { DesiredPlace } from '../domain/place-decision.ts';
 import { drawRenewAt } from '../domain/renewal.ts';
+import type { FormerBundle } from '../domain/rollback.ts';
 import { type CertificateFacts, certificatesIn, factsOf, renderBundlePem } from '../domain/x509.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Condition, Transaction, Versioned } from '../ports/state-store.ts';
@@ -126,6 +127,41 @@ export class Bundles {
     await this.#activateOn(await this.record(spec.name, options), spec, made, alongWith, options);
   }
 
+  /**
+   * Every bundle in the certificate's history, the active one among them. What is damaged in the store counts as not
+   * held.
+   */
+  async former(certificate: string, options: { signal: AbortSignal }): Promise<readonly FormerBundle[]> {
+    const record = await this.record(certificate, options);
+    const history = record?.value.history ?? [];
+    return Promise.all(
+      history.map(async ({ bundle: id, generation, state, origin, notAfter }) => {
+        const held = await this.#readable([certificate, id], options);
+        return {
+          id,
+          generation,
+          state,
+          origin,
+          notAfter: new Date(notAfter),
+          held: held && { identifiers: held.identifiers, issuedAt: new Date(held.issuedAt) },
+        };
+      }),
+    );
+  }
+
+  /** Makes a bundle that is still held the next generation of its certificate. Throws `ERR_STORE_CONFLICT`. */
+  async activateAgain(
+    spec: CertificateSpec,
+    { id, reason }: { readonly id: string; readonly reason: string },
+    alongWith: AlongWith,
+    options: EffectOptions,
+  ): Promise<void> {
+    const held = await this.record(spec.name, options);
+    const bundle = await loadRecord(this.#deps.store, bundleRecord, [spec.name, id], options);
+    if (bundle === undefined) throw new RangeError('only a bundle that is held is activated again');
+    await this.#makeActive(held, spec, { bundle: bundle.value, reason }, alongWith, options);
+  }
+
   /** Throws `ERR_STORE_CONFLICT` if the certificate's record is not `held` any more. */
   async #activateOn(
     held: Versioned<CertificateRecord> | undefined,
@@ -134,7 +170,7 @@ export class Bundles {
     alongWith: AlongWith,
     options: EffectOptions,
   ): Promise<void> {
-    const { store, clock, random, log } = this.#deps;
+    const { clock, random } = this.#deps;
     const { reason, ...material } = made;
     const facts = leafFacts(made.chainPem);
     const now = clock.now();
@@ -149,7 +185,19 @@ export class Bundles {
       renewAt: drawRenewAt(facts.notBefore, facts.notAfter, now, random.uniform()).toISOString(),
       issuedAt: now.toISOString(),
     };
-    const record = nextGeneration(held?.value, bundle, facts, now);
+    await this.#makeActive(held, spec, { bundle, reason }, alongWith, options);
+  }
+
+  async #makeActive(
+    held: Versioned<CertificateRecord> | undefined,
+    spec: CertificateSpec,
+    { bundle, reason }: { readonly bundle: BundleRecord; readonly reason: string },
+    alongWith: AlongWith,
+    options: EffectOptions,
+  ): Promise<void> {
+    const { store, clock, log } = this.#deps;
+    const facts = leafFacts(bundle.chainPem);
+    const record = nextGeneration(held?.value, bundle, facts, clock.now());
     const key = certificateRecord.key(spec.name);
     await store.transact(
       {
@@ -180,6 +228,18 @@ export class Bundles {
       'bundle activated',
     );
     this.#known?.add(facts.fingerprint256).add(facts.fingerprint1);
+  }
+
+  async #readable(
+    id: [certificate: string, id: string],
+    options: { signal: AbortSignal },
+  ): Promise<BundleRecord | undefined> {
+    try {
+      return (await loadRecord(this.#deps.store, bundleRecord, id, options))?.value;
+    } catch (error) {
+      if (reportError(error).code !== 'ERR_STORE_CORRUPT') throw error;
+      return undefined;
+    }
   }
 
   async #activeOf(
@@ -272,12 +332,12 @@ function nextGeneration(
   const generation = (held?.generation ?? 0) + 1;
   // An expired certificate is never mistaken for a foreign one: its entry has served its purpose.
   const history = (held?.history ?? [])
-    .filter((entry) => now < new Date(entry.notAfter))
+    .filter((entry) => now < new Date(entry.notAfter) && entry.bundle !== bundle.id)
     .map((entry) => (entry.state === 'active' ? { ...entry, state: 'superseded' as const } : entry));
   return {
     generation,
     active: bundle.id,
-    lastSuccess: bundle.origin === 'acme' ? now.toISOString() : held?.lastSuccess,
+    lastSuccess: bundle.origin === 'acme' ? latest(held?.lastSuccess, bundle.issuedAt) : held?.lastSuccess,
     history: [
       ...history,
       {
@@ -292,3 +352,6 @@ function nextGeneration(
     ],
   };
 }
+
+/** Of two moments as `Date.toISOString` writes them. */
+const latest = (a: string | undefined, b: string): string => (a !== undefined && a > b ? a : b);

@@ -130,6 +130,15 @@ export const renewalInfoRecord = defineRecord<[certificate: string], RenewalInfo
   migrations: [],
 });
 
+/** An operator went back to `bundle`: it is not renewed before `until`. Of no meaning for another bundle. */
+const Hold = z.object({ bundle: z.string(), until: Instant });
+/** `hold/<certificate>` */
+export const holdRecord = defineRecord<[certificate: string], z.output<typeof Hold>>({
+  name: 'hold',
+  data: Hold,
+  migrations: [],
+});
+
 /**
  * The in-flight order of a certificate at an issuer, with the key it will be finalized with. Each state is
  * stored before the request it announces; `url` is undefined while it is not known whether newOrder arrived.

@@ -17,7 +17,13 @@ import type { Authorities } from './authorities.ts';
 import type { Bundles } from './bundles.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
-import { type BundleRecord, loadRecord, type RenewalInfoRecord, renewalInfoRecord } from './records.ts';
+import {
+  type BundleRecord,
+  holdRecord,
+  loadRecord,
+  type RenewalInfoRecord,
+  renewalInfoRecord,
+} from './records.ts';
 import { notBeforeOf } from './retry-after.ts';
 
 /** The active bundle of a certificate, and when to renew it. */
@@ -60,12 +66,13 @@ export class RenewalInformation {
     const { bundle, state } = known;
     const notAfter = new Date(bundle.notAfter);
     const drawn = { notBefore: new Date(bundle.notBefore), notAfter, renewAt: new Date(bundle.renewAt) };
-    const time = renewalTime(state, drawn);
+    const heldUntil = await this.#heldUntil(bundle, options);
+    const time = renewalTime(state, drawn, heldUntil);
     const { identifiers, origin } = bundle;
     const basis = describeRenewalTime(time, state);
     return {
       bundle,
-      held: { identifiers, origin, notAfter, renewAt: time.renewAt, basis },
+      held: { identifiers, origin, notAfter, renewAt: time.renewAt, basis, heldUntil },
       time,
       explanationURL: state?.suggestion?.explanationURL,
       nextCheckAt: this.#nextCheckAt(known),
@@ -105,6 +112,11 @@ export class RenewalInformation {
     if (bundle === undefined) return undefined;
     const stored = await loadRecord(this.#deps.store, renewalInfoRecord, certificate, options);
     return { bundle, revision: stored?.revision ?? 0, state: stateAbout(bundle, stored?.value) };
+  }
+
+  async #heldUntil(bundle: BundleRecord, options: { signal: AbortSignal }): Promise<Date | undefined> {
+    const hold = await loadRecord(this.#deps.store, holdRecord, bundle.certificate, options);
+    return hold?.value.bundle === bundle.id ? new Date(hold.value.until) : undefined;
   }
 
   #nextCheckAt({ bundle, state }: Known): Date | undefined {

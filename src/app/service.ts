@@ -20,6 +20,7 @@ import { assertHostNamed, certificatesNamed } from './names.ts';
 import { Outlook } from './outlook.ts';
 import { RenewalInformation } from './renewal-info.ts';
 import { type RenewalPlan, RenewalPlanner } from './renewal-planner.ts';
+import { rollBack } from './rollback.ts';
 import { SingleFlight } from './single-flight.ts';
 
 /** Bounds what one kacme asks of a CA at a time. */
@@ -205,6 +206,41 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
       const result = failedResult(spec, expectedFailure(error, options));
       onProgress({ message: `${certificate}: failed (${result.reason})` });
       return result;
+    }
+  }
+
+  async rollback(
+    { name, to }: { name: string; to: string | undefined },
+    { signal, onProgress }: CommandOptions,
+  ): Promise<Summary> {
+    const options = this.#effects(signal);
+    const sinceMs = this.#deps.clock.monotonicMs();
+    const specs = certificatesNamed(this.#config, [name]);
+    const certificates = await waitForAll(specs.map((spec) => this.#rollBackOne(spec, to, options)));
+    for (const { certificate, action, reason } of certificates)
+      onProgress({ message: `${certificate}: ${action} (${reason})` });
+    const moved = certificates
+      .filter(({ action }) => action === 'rolled back')
+      .map(({ certificate }) => certificate);
+    const targets = this.fleet.targets({ certificates: moved });
+    const places = await this.#distribute(targets, { ...options, sinceMs }, onProgress);
+    return summarize(
+      certificates,
+      places.filter(({ certificate }) => moved.includes(certificate)),
+    );
+  }
+
+  async #rollBackOne(
+    spec: CertificateSpec,
+    to: string | undefined,
+    options: EffectOptions,
+  ): Promise<CertificateResult> {
+    try {
+      const reason = await rollBack(spec, to, { bundles: this.#bundles, clock: this.#deps.clock }, options);
+      this.#onActivated(spec.name);
+      return { certificate: spec.name, action: 'rolled back', reason, failure: undefined };
+    } catch (error) {
+      return failedResult(spec, expectedFailure(error, options));
     }
   }
 

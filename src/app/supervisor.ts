@@ -91,6 +91,13 @@ export class Supervisor implements KacmeService {
     return this.#command(options, (service, options) => service.renew(request, options));
   }
 
+  async rollback(
+    request: Parameters<KacmeService['rollback']>[0],
+    options: CommandOptions,
+  ): Promise<Summary> {
+    return this.#command(options, (service, options) => service.rollback(request, options));
+  }
+
   async distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary> {
     return this.#command(options, (service, options) => service.distribute(request, options));
   }

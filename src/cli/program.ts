@@ -10,6 +10,7 @@ import { planCommand } from './plan.ts';
 import { reloadConfigCommand } from './reload-config.ts';
 import { viewOf } from './render/style.ts';
 import { renewCommand } from './renew.ts';
+import { rollbackCommand } from './rollback.ts';
 import { serveCommand } from './serve.ts';
 import type { EndWith } from './service-command.ts';
 import { statusCommand } from './status.ts';
@@ -84,6 +85,7 @@ function buildProgram(context: CliContext, endWith: EndWith): Command {
     renewCommand(context, endWith),
     planCommand(context, endWith),
     distributeCommand(context, endWith),
+    rollbackCommand(context, endWith),
     reloadConfigCommand(context),
     configCommand(context),
   ];

@@ -20,7 +20,7 @@ export interface DirectServiceOptions {
   readonly version: string;
 }
 
-type Acting = Pick<KacmeService, 'bootstrap' | 'renew' | 'distribute'>;
+type Acting = Pick<KacmeService, 'bootstrap' | 'renew' | 'rollback' | 'distribute'>;
 
 interface Opened {
   readonly service: LocalService;
@@ -73,6 +73,14 @@ export class DirectService implements KacmeService {
       }
       return service.renew(request, options);
     });
+  }
+
+  async rollback(
+    request: Parameters<KacmeService['rollback']>[0],
+    options: CommandOptions,
+  ): Promise<Summary> {
+    certificatesNamed(this.#config, [request.name]);
+    return this.#act('rollback', options, (service) => service.rollback(request, options));
   }
 
   async distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary> {

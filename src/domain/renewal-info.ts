@@ -159,7 +159,7 @@ export function decideCheck(
 /** When to renew a bundle and whose word that is. */
 export interface RenewalTime {
   readonly renewAt: Date;
-  readonly basis: 'suggested by the CA' | 'emergency floor' | 'share of the lifetime';
+  readonly basis: 'suggested by the CA' | 'emergency floor' | 'share of the lifetime' | 'rollback';
 }
 
 /** What is left of the lifetime, at the least, when renewal is due whatever the CA suggests. */
@@ -168,12 +168,15 @@ const EMERGENCY_SHARE = 1 / 20;
 /**
  * When to renew: at the moment drawn in the CA's window, however old the answer; at the bundle's own `renewAt`
  * (`drawRenewAt`) when there is none; and with a twentieth of the lifetime left in any case, though not before the
- * bundle's own, which alone minds that a new bundle may be old by its dates.
+ * bundle's own, which alone minds that a new bundle may be old by its dates. A bundle that an operator went back to
+ * is held first (`holdUntil`).
  */
 export function renewalTime(
   state: RenewalInfoState | undefined,
   bundle: { readonly notBefore: Date; readonly notAfter: Date; readonly renewAt: Date },
+  heldUntil?: Date,
 ): RenewalTime {
+  if (heldUntil !== undefined) return { renewAt: heldUntil, basis: 'rollback' };
   const lifetimeMs = bundle.notAfter.getTime() - bundle.notBefore.getTime();
   const lastMs = bundle.notAfter.getTime() - Math.floor(lifetimeMs * EMERGENCY_SHARE);
   const floor = new Date(Math.max(lastMs, bundle.renewAt.getTime()));
@@ -188,6 +191,7 @@ export function describeRenewalTime(
   { basis }: RenewalTime,
   state: RenewalInfoState | undefined,
 ): string | undefined {
+  if (basis === 'rollback') return 'held after a rollback';
   if (basis === 'emergency floor') return 'a twentieth of the lifetime is left';
   const suggestion = state?.suggestion;
   if (basis === 'share of the lifetime' || suggestion === undefined) return undefined;

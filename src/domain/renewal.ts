@@ -11,6 +11,8 @@ export interface HeldBundle {
   readonly renewAt: Date;
   /** Whose word `renewAt` is, for the reason (`describeRenewalTime`). */
   readonly basis?: string | undefined;
+  /** An operator went back to it: until then nothing is ordered in its place, whatever is due or under way. */
+  readonly heldUntil?: Date | undefined;
 }
 
 /** The last failed attempts, as stored; cleared by a success. */
@@ -61,6 +63,8 @@ function renewalNeed(
   const uncovered = spec.identifiers.filter((identifier) => !held.identifiers.includes(identifier));
   if (uncovered.length > 0) return { action: 'issue', reason: `does not cover ${uncovered.join(', ')}` };
   if (now >= held.notAfter) return { action: 'issue', reason: 'expired' };
+  if (held.heldUntil !== undefined && now < held.heldUntil)
+    return { action: 'wait', reason: 'held after a rollback', until: held.heldUntil };
   if (orderUnderWay) return { action: 'issue', reason: 'an order is under way' };
   const basis = held.basis === undefined ? '' : ` (${held.basis})`;
   if (now < held.renewAt) return { action: 'wait', reason: `not due${basis}`, until: held.renewAt };

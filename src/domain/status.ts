@@ -104,7 +104,7 @@ export interface PlaceResult {
 export interface CertificateResult {
   readonly certificate: string;
   /** `planned`: a dry run, it would have been issued. */
-  readonly action: 'issued' | 'created' | 'kept' | 'planned' | 'failed';
+  readonly action: 'issued' | 'created' | 'rolled back' | 'kept' | 'planned' | 'failed';
   readonly reason: string;
   readonly failure: ErrorReport | undefined;
 }

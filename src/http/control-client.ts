@@ -78,6 +78,16 @@ class ControlClient implements KacmeService {
     )) as Summary;
   }
 
+  async rollback(
+    request: { name: string; to: string | undefined },
+    { signal, onProgress }: CommandOptions,
+  ): Promise<Summary> {
+    return (await this.#ask(
+      { path: CONTROL_PATHS.rollback, lasting: true, body: request, onProgress },
+      { signal },
+    )) as Summary;
+  }
+
   async distribute(
     request: { host: string | undefined },
     { signal, onProgress }: CommandOptions,

@@ -12,6 +12,7 @@ export const CONTROL_PATHS = {
   calendar: '/v1/calendar',
   bootstrap: '/v1/bootstrap',
   renew: '/v1/renew',
+  rollback: '/v1/rollback',
   distribute: '/v1/distribute',
   reloadConfig: '/v1/reload-config',
 } as const;
@@ -33,6 +34,7 @@ export const RenewRequest = z.strictObject({
   force: z.boolean(),
   dryRun: z.boolean(),
 });
+export const RollbackRequest = z.strictObject({ name: Name, to: Name.optional() });
 export const DistributeRequest = z.strictObject({ host: Name.optional() });
 export const ReloadConfigRequest = z.strictObject({});
 

@@ -8,6 +8,7 @@ import {
   DistributeRequest,
   ReloadConfigRequest,
   RenewRequest,
+  RollbackRequest,
 } from './control-protocol.ts';
 
 export interface ControlRoute {
@@ -26,6 +27,10 @@ export function controlRoutes(service: KacmeService): ReadonlyMap<string, Contro
     ],
     [CONTROL_PATHS.bootstrap, post(BootstrapRequest, (_request, options) => service.bootstrap(options))],
     [CONTROL_PATHS.renew, post(RenewRequest, (request, options) => service.renew(request, options))],
+    [
+      CONTROL_PATHS.rollback,
+      post(RollbackRequest, ({ name, to }, options) => service.rollback({ name, to }, options)),
+    ],
     [
       CONTROL_PATHS.distribute,
       post(DistributeRequest, ({ host }, options) => service.distribute({ host }, options)),

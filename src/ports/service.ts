@@ -18,6 +18,11 @@ export interface KacmeService {
     request: { names: readonly string[]; force: boolean; dryRun: boolean },
     options: CommandOptions,
   ): Promise<Summary>;
+  /**
+   * Makes a new generation from the bundle issued before the active one, or from the one whose fingerprint begins with `to`,
+   * then distributes it. The bundle is not renewed for a while.
+   */
+  rollback(request: { name: string; to: string | undefined }, options: CommandOptions): Promise<Summary>;
   /** Brings hosts to their bundles now; `host` limits it to one host by its configured name. */
   distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary>;
   /** Reads the configuration files again and takes them over whole, or refuses them whole. */

@@ -7,6 +7,7 @@ import { type Cell, renderTable } from './table.ts';
 const CERTIFICATE_TONES: Readonly<Record<CertificateResult['action'], Tone>> = {
   issued: 'good',
   created: 'good',
+  'rolled back': 'good',
   kept: 'faint',
   planned: 'warning',
   failed: 'bad',
@@ -75,7 +76,9 @@ function nextAfterCommand({ retry }: ErrorReport): string {
 }
 
 function describeOutcome({ certificates, places }: Summary): string {
-  const changed = certificates.filter(({ action }) => action === 'issued' || action === 'created').length;
+  const changed = certificates.filter(({ action }) =>
+    ['issued', 'created', 'rolled back'].includes(action),
+  ).length;
   const planned = certificates.filter(({ action }) => action === 'planned').length;
   const inSync = places.filter((place) => place.inSync).length;
   const parts = [

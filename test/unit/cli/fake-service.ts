@@ -139,6 +139,7 @@ export function fakeService(overrides: Partial<KacmeService> = {}): KacmeService
     calendar: async () => CALENDAR,
     bootstrap: async () => SUMMARY,
     renew: async () => SUMMARY,
+    rollback: async () => SUMMARY,
     distribute: async () => SUMMARY,
     reloadConfig: async () => undefined,
     ...overrides,

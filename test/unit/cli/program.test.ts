@@ -41,7 +41,7 @@ describe('usage', () => {
     expect(context.stderr.text).toBe('');
   });
 
-  test.each(['bootstrap', 'serve', 'status', 'plan', 'renew', 'distribute', 'reload-config'])(
+  test.each(['bootstrap', 'serve', 'status', 'plan', 'renew', 'rollback', 'distribute', 'reload-config'])(
     'the help of %s has examples, exit statuses and the global options',
     async (command) => {
       const context = fakeContext();

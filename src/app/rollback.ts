@@ -1,0 +1,40 @@
+import { KacmeError } from '../domain/errors.ts';
+import type { CertificateSpec } from '../domain/model.ts';
+import { decideRollback, holdUntil } from '../domain/rollback.ts';
+import type { EffectOptions } from '../ports/leadership.ts';
+import type { Bundles } from './bundles.ts';
+import type { AppDeps } from './deps.ts';
+import { holdRecord } from './records.ts';
+
+/**
+ * Makes a new generation of a certificate from a former bundle of it, and holds its renewal so that the bundle which the
+ * operator goes back from does not come again at once. Resolves to the reason, for people. Throws
+ * `ERR_ROLLBACK_IMPOSSIBLE` when there is nothing to go back to.
+ */
+export async function rollBack(
+  spec: CertificateSpec,
+  to: string | undefined,
+  { bundles, clock }: { readonly bundles: Bundles } & Pick<AppDeps, 'clock'>,
+  options: EffectOptions,
+): Promise<string> {
+  const now = clock.now();
+  const history = await bundles.former(spec.name, options);
+  const decision = decideRollback({ history, identifiers: spec.identifiers, to }, now);
+  if (decision.action === 'refuse') {
+    throw new KacmeError('ERR_ROLLBACK_IMPOSSIBLE', `cannot roll ${spec.name} back: ${decision.reason}`, {
+      retry: 'never',
+      remedy: `order a new certificate instead: kacme renew ${spec.name} --force`,
+    });
+  }
+  const bundle = history.find(({ id }) => id === decision.to);
+  const until = holdUntil(bundle?.notAfter ?? now, now).toISOString();
+  const key = holdRecord.key(spec.name);
+  const value = holdRecord.serialize({ bundle: decision.to, until });
+  await bundles.activateAgain(
+    spec,
+    { id: decision.to, reason: 'rolled back by the operator' },
+    { puts: [{ key, value }] },
+    options,
+  );
+  return `${decision.reason}; not renewed before ${until}`;
+}
