@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pino, { type Logger } from 'pino';
-import { onTestFinished } from 'vitest';
+import { describe, onTestFinished } from 'vitest';
 import type { DeploymentSpec, HostSpec, PoolSpec } from '../../src/domain/model.ts';
 import type { PlaceObservation } from '../../src/domain/observation.ts';
 import { createHaproxyHosts } from '../../src/haproxy/host.ts';
@@ -10,6 +10,7 @@ import type { HaproxyHost, HaproxyHosts, HostChange, Verification } from '../../
 import type { HostSession, OpenHostSession } from '../../src/ports/host-session.ts';
 import type { Mandate } from '../../src/ports/leadership.ts';
 import { openHostSession } from '../../src/ssh/open-session.ts';
+import { HAPROXY_SERIES, type HaproxySeries } from '../support/haproxy.ts';
 import { type HostOptions, startHost, type TestHost } from '../support/host.ts';
 import { heldMandate } from '../support/mandate.ts';
 import { selfSigned, type TestCertificate } from '../support/pem.ts';
@@ -49,6 +50,7 @@ export interface ApplyOptions extends Partial<Omit<HostChange, 'deployment'>> {
 }
 
 export interface LabOptions {
+  readonly series?: HaproxySeries;
   readonly host?: HostOptions;
   readonly pool?: (host: TestHost) => Partial<PoolSpec>;
   readonly deployment?: Partial<DeploymentSpec>;
@@ -58,12 +60,19 @@ export interface LabOptions {
   readonly old?: TestCertificate;
 }
 
+/** The same tests with every HAProxy that the lab has. */
+export function describeEachHaproxy(define: (lab: typeof haproxyLab) => void): void {
+  describe.each(HAPROXY_SERIES)('the HAProxy of %s', (series) =>
+    define((options) => haproxyLab({ series, ...options })),
+  );
+}
+
 /** A real HAProxy and a real sshd, seen through the adapter. Everything ends with the test. */
 export async function haproxyLab(options: LabOptions = {}): Promise<HaproxyLab> {
   const old = options.old ?? selfSigned('lb.test');
   const host = await startHost({
     ...options.host,
-    haproxy: { bundlePem: old.bundlePem, ...options.host?.haproxy },
+    haproxy: { series: options.series, bundlePem: old.bundlePem, ...options.host?.haproxy },
   });
   onTestFinished(() => host.close());
   const pool: PoolSpec = { ...poolOf(host), ...options.pool?.(host) };

@@ -9,7 +9,7 @@ import { Agent, fetch } from 'undici';
 import { expect, onTestFinished, test } from 'vitest';
 import { eventually } from '../support/eventually.ts';
 import { startFleet } from '../support/fleet.ts';
-import { startHaproxy } from '../support/haproxy.ts';
+import { HAPROXY_SERIES, startHaproxy } from '../support/haproxy.ts';
 import { startHost } from '../support/host.ts';
 import { loopbackAddress } from '../support/net.ts';
 import { startPebble } from '../support/pebble.ts';
@@ -36,18 +36,22 @@ test('HAProxy serves its certificate again after a restart and after a kill', as
   expect(await haproxy.servedFingerprint256('one.test')).toBe(certificate.fingerprint256);
 });
 
-test('a reload brings a new worker with what the file holds now, or keeps the old one and says so', async () => {
-  const haproxy = await startHaproxy({ bundlePem: selfSigned('one.test').bundlePem });
-  onTestFinished(haproxy.close);
-  const next = selfSigned('two.test');
-  await writeFile(haproxy.certPath, next.bundlePem);
-  await haproxy.reload();
-  expect(await haproxy.servedFingerprint256('two.test')).toBe(next.fingerprint256);
+test.each(HAPROXY_SERIES)(
+  'a reload of the HAProxy of %s brings a new worker with what the file holds now, or keeps the old one and says so',
+  async (series) => {
+    const haproxy = await startHaproxy({ series, bundlePem: selfSigned('one.test').bundlePem });
+    onTestFinished(haproxy.close);
+    if (series === 'Debian 13') expect(await haproxy.version()).toMatch(/^3\.0\./);
+    const next = selfSigned('two.test');
+    await writeFile(haproxy.certPath, next.bundlePem);
+    await haproxy.reload();
+    expect(await haproxy.servedFingerprint256('two.test')).toBe(next.fingerprint256);
 
-  await writeFile(haproxy.certPath, 'not a certificate');
-  await expect(haproxy.reload()).rejects.toThrow('ALERT');
-  expect(await haproxy.servedFingerprint256('two.test')).toBe(next.fingerprint256);
-});
+    await writeFile(haproxy.certPath, 'not a certificate');
+    await expect(haproxy.reload()).rejects.toThrow('ALERT');
+    expect(await haproxy.servedFingerprint256('two.test')).toBe(next.fingerprint256);
+  },
+);
 
 test('HAProxy hands challenges to the backend and redirects everything else', async () => {
   const answering = createServer((_, response) => response.end('key authorization'));

@@ -3,13 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { bundle } from '../../build.mjs';
 import { ensureLab } from './lab.mjs';
-import { ensureNewerPebble } from './newer-pebble.mjs';
+import { ensureNewerDebian } from './newer-debian.mjs';
 
 /** Vitest's global setup of the projects that start servers: the lab's programs, and a build of kacme of their own. */
 export default async function setup() {
   const say = (/** @type {string} */ line) => void process.stdout.write(`set-up: ${line}\n`);
   await ensureLab({ say });
-  await ensureNewerPebble({ say });
+  await ensureNewerDebian({ say });
   const directory = await mkdtemp(join(tmpdir(), 'kacme-build-'));
   const { command } = await bundle({ outdir: directory });
   process.env['KACME_COMMAND'] = command;

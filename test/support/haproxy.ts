@@ -8,7 +8,13 @@ import { descendants, isAlive, type RunningProcess, signalAll, startProcess } fr
 import { labAccount, programs } from './programs.ts';
 import { scratchDirectory } from './scratch.ts';
 
+/** Whose package it is: 2.6 is Debian 12's, 3.0 Debian 13's. */
+export const HAPROXY_SERIES = ['this Debian', 'Debian 13'] as const;
+export type HaproxySeries = (typeof HAPROXY_SERIES)[number];
+
 export interface HaproxyOptions {
+  /** This machine's own Debian unless given. */
+  readonly series?: HaproxySeries | undefined;
   /** Its bundle (leaf, chain, key); undefined leaves the path empty, and HAProxy could not start. */
   readonly bundlePem?: string | undefined;
   /** False: everything is prepared, `start` starts it. */
@@ -116,11 +122,11 @@ export async function startHaproxy(options: HaproxyOptions = {}): Promise<TestHa
   };
   const start = async () => {
     if (master !== undefined) return;
-    const { haproxy, env } = programs();
+    const { haproxy, newerHaproxy, env } = programs();
     const sockets = options.masterSocket === false ? [] : ['-S', `${seen.masterSocketPath},mode,600`];
     master = await startProcess({
       name: 'haproxy',
-      command: haproxy,
+      command: options.series === 'Debian 13' ? newerHaproxy : haproxy,
       args: ['-W', '-db', ...sockets, '-f', seen.configPath],
       env: { ...env, ...options.env },
       cwd: directory,

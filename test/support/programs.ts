@@ -1,9 +1,11 @@
 import { labDirectory, labPaths } from '../setup/lab.mjs';
-import { newerPebblePath } from '../setup/newer-pebble.mjs';
+import { newerHaproxyPath, newerPebblePath } from '../setup/newer-debian.mjs';
 
 /** Absolute paths of the lab's real programs, and what they need in their environment. */
 export interface Programs {
   readonly haproxy: string;
+  /** Debian 13's HAProxy, with libraries of its own; fetched for tests only. */
+  readonly newerHaproxy: string;
   readonly sshd: string;
   readonly ssh: string;
   readonly sshKeygen: string;
@@ -29,7 +31,8 @@ export function programs(): Programs {
   }
   const { libraryPath, ...absolute } = paths;
   const { PATH = '/usr/bin:/bin' } = process.env;
-  return { ...absolute, pebbleWithAri: newerPebblePath(), env: { PATH, LD_LIBRARY_PATH: libraryPath } };
+  const newer = { pebbleWithAri: newerPebblePath(), newerHaproxy: newerHaproxyPath() };
+  return { ...absolute, ...newer, env: { PATH, LD_LIBRARY_PATH: libraryPath } };
 }
 
 /** The unprivileged account under which sshd and HAProxy run. */

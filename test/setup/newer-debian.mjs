@@ -1,0 +1,166 @@
+import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { aptGet, asFlags, cacheDirectory, unprivileged } from './apt.mjs';
+import { withMachineLock } from './lock.mjs';
+import { SetupError } from './setup-error.mjs';
+
+const run = promisify(execFile);
+
+/** Debian 13: its Pebble (2.6) knows ARI, and its HAProxy is 3.0. */
+const SUITE = 'trixie';
+const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
+
+/** @typedef {{ say: (line: string) => void }} SayOptions */
+
+/**
+ * One package of the newer Debian, unpacked to a directory of its own.
+ *
+ * @typedef {object} NewerPackage
+ * @property {string} name
+ * @property {string} program its path below the root, which tells that all is there
+ * @property {boolean} alone whether it needs no library of its own suite
+ */
+
+const PEBBLE = { name: 'pebble', program: 'usr/bin/pebble', alone: true };
+const HAPROXY = { name: 'haproxy', program: 'run-haproxy', alone: false };
+
+/** @param {NewerPackage} wanted */
+const rootOf = ({ name }) => join(cacheDirectory(), `${name}-${SUITE}-${process.arch}`);
+
+/** @param {NewerPackage} wanted */
+const programOf = (wanted) => join(rootOf(wanted), wanted.program);
+
+/** Where the Pebble with ARI is, once `ensureNewerDebian` has brought it. */
+export const newerPebblePath = () => programOf(PEBBLE);
+
+/** Where HAProxy 3.0 is, likewise. It needs no environment: what it starts with brings its own libraries. */
+export const newerHaproxyPath = () => programOf(HAPROXY);
+
+/**
+ * Brings programs of a newer Debian than this machine's. apt works with a sources list, package lists and caches
+ * of its own, so the system never hears of the other suite. Idempotent; runs beside each other share one download.
+ *
+ * @param {SayOptions} options
+ * @returns {Promise<void>}
+ * @throws {SetupError} with a remedy
+ */
+export async function ensureNewerDebian(options) {
+  for (const wanted of [PEBBLE, HAPROXY]) await ensure(wanted, options);
+}
+
+/**
+ * @param {NewerPackage} wanted
+ * @param {SayOptions} options
+ */
+async function ensure(wanted, { say }) {
+  if (existsSync(programOf(wanted))) return;
+  await withMachineLock(
+    rootOf(wanted),
+    async () => {
+      if (!existsSync(programOf(wanted))) await fetchPackage(wanted, say);
+    },
+    { onWait: () => say('waiting for another run that fetches the same package') },
+  );
+}
+
+/**
+ * @param {NewerPackage} wanted
+ * @param {(line: string) => void} say
+ */
+async function fetchPackage(wanted, say) {
+  const { name, alone } = wanted;
+  const root = rootOf(wanted);
+  const draft = `${root}.${randomUUID().slice(0, 8)}`;
+  const at = (/** @type {string} */ path) => join(draft, path);
+  try {
+    const mirror = await debianMirror();
+    for (const path of ['lists/partial', 'cache/archives/partial', 'debs/partial', 'root'])
+      mkdirSync(at(path), { recursive: true });
+    writeFileSync(at('sources.list'), `deb [signed-by=${KEYRING}] ${mirror} ${SUITE} main\n`);
+    // Nothing of it is installed here: what the package depends on is chosen from its own suite alone.
+    writeFileSync(at('status'), '');
+    const options = asFlags([
+      ...unprivileged(),
+      `Dir::Etc::sourcelist=${at('sources.list')}`,
+      'Dir::Etc::sourceparts=/dev/null',
+      `Dir::State::lists=${at('lists')}`,
+      `Dir::State::status=${at('status')}`,
+      `Dir::Cache=${at('cache')}`,
+      `Dir::Cache::archives=${at('debs')}`,
+      'Acquire::Languages=none',
+    ]);
+    say(`fetching Debian's package ${name} of ${SUITE} (not installed, only unpacked)`);
+    const download = alone
+      ? ['download', name]
+      : ['-y', '--no-install-recommends', '--download-only', 'install', name];
+    for (const command of [['update'], download]) {
+      const { fault } = await aptGet(['-qq', ...options, ...command], { cwd: at('debs') });
+      if (fault !== undefined) throw unfetchable(fault);
+    }
+    for (const archive of readdirSync(at('debs')).filter((file) => file.endsWith('.deb')))
+      await run('dpkg-deb', ['-x', join(at('debs'), archive), at('root')]);
+    if (!alone) writeLauncher(wanted, at('root'));
+    chmodSync(at('root'), 0o755);
+    rmSync(root, { recursive: true, force: true });
+    renameSync(at('root'), root);
+    say(`unpacked to ${root} (may be deleted at any time; it is made again when needed)`);
+  } catch (error) {
+    if (error instanceof SetupError) throw error;
+    throw unfetchable(error instanceof Error ? error.message : String(error));
+  } finally {
+    rmSync(draft, { recursive: true, force: true });
+  }
+}
+
+/**
+ * Starts the program with the dynamic loader and the libraries of its own suite (ld.so(8)). Named as the program's
+ * argv[0], it is also what a HAProxy master runs again at a reload.
+ *
+ * @param {NewerPackage} wanted
+ * @param {string} unpacked
+ */
+function writeLauncher(wanted, unpacked) {
+  const root = rootOf(wanted);
+  const [libraries, loader] = ['usr/lib', 'usr/lib64']
+    .filter((path) => existsSync(join(unpacked, path)))
+    .flatMap((path) => readdirSync(join(unpacked, path)).map((name) => join(path, name)))
+    .reduce(
+      ([libraries, loader], path) => [
+        path.endsWith('-linux-gnu') ? path : libraries,
+        /\/ld-linux[^/]*\.so\.\d+$/.test(path) ? path : loader,
+      ],
+      ['', ''],
+    );
+  if (!libraries || !loader) throw new Error('its C library has no dynamic loader where one was expected');
+  const command = [
+    join(root, loader),
+    '--argv0 "$0" --library-path',
+    join(root, libraries),
+    join(root, 'usr/sbin', wanted.name),
+  ];
+  writeFileSync(
+    join(unpacked, wanted.program),
+    `#!/bin/sh\nunset LD_LIBRARY_PATH\nexec ${command.join(' ')} "$@"\n`,
+    { mode: 0o755 },
+  );
+}
+
+/** The mirror that this machine takes its own packages from. */
+async function debianMirror() {
+  const { fault, stdout } = await aptGet(['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages']);
+  if (fault !== undefined) throw unfetchable(fault);
+  const mirror = stdout.split('\n').find((uri) => /\/debian\/?$/.test(uri));
+  if (mirror === undefined) throw unfetchable('no mirror of Debian is among the sources of apt');
+  if (!existsSync(KEYRING)) throw unfetchable(`${KEYRING} is missing`);
+  return mirror;
+}
+
+/** @param {string} why */
+const unfetchable = (why) =>
+  new SetupError(
+    `cannot fetch packages of Debian ${SUITE}, the test CA with ARI and HAProxy 3.0: ${why}`,
+    "kacme's tests need Debian 12 or newer with its archive keyring, and its package mirror reachable",
+  );
