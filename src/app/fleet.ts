@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { effectivePool } from '../domain/effective-pool.ts';
 import { KacmeError, reportError } from '../domain/errors.ts';
 import { HostError } from '../domain/host-error.ts';
 import { Lane } from '../domain/lane.ts';
@@ -50,7 +51,7 @@ export class Fleet {
       if (!concerned || deployments.length === 0) return [];
       return pool.hosts
         .filter((host) => only.host === undefined || host.name === only.host)
-        .map((host) => ({ pool, host, deployments }));
+        .map((host) => ({ pool: effectivePool(pool, host), host, deployments }));
     });
   }
 

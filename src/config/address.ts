@@ -1,4 +1,4 @@
-import { isIPv4, isIPv6 as matchesIPv6 } from 'node:net';
+import { isIPv4, isIPv6 as matchesIPv6, SocketAddress } from 'node:net';
 import { domainToASCII } from 'node:url';
 
 /** What a text of the configuration means, or why it means nothing. */
@@ -17,21 +17,30 @@ const isIP = (text: string): boolean => isIPv4(text) || isIPv6(text);
 const NAME = /^(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*$/i;
 const LABEL = /^(?!-)[a-z0-9-]{1,63}(?<!-)$/;
 
-/** Reads `name`, `10.0.0.11`, `fd00::13`, and each with a port: `10.0.0.12:2985`, `[fd00::13]:2985`. */
+/**
+ * Reads `name`, `10.0.0.11`, `fd00::13`, and each with a port: `10.0.0.12:2985`, `[fd00::13]:2985`. IPv6 comes out in
+ * its canonical form (RFC 5952), in which ssh-keyscan and OpenSSH write it into known_hosts.
+ */
 export function parseEndpoint(text: string): Parsed<Endpoint> {
-  if (isIPv6(text)) return { value: { host: text.toLowerCase(), port: undefined } };
+  if (/^\[?[0-9a-f:.]*:[0-9a-f:.]*%/i.test(text)) return { problem: ZONE_REFUSED };
+  if (isIPv6(text)) return { value: { host: canonicalIPv6(text), port: undefined } };
   const parts = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(\d*))?$/.exec(text);
   if (parts === null) return { problem: 'not an address: IPv6 with a port is written "[fd00::13]:22"' };
   const [, bracketed, plain = '', digits] = parts;
   if (bracketed !== undefined && !isIPv6(bracketed))
     return { problem: 'no IPv6 address stands in the brackets' };
   if (bracketed === undefined && !isName(plain)) return { problem: 'neither an IP address nor a host name' };
-  const host = (bracketed ?? plain).toLowerCase();
+  const host = bracketed === undefined ? plain.toLowerCase() : canonicalIPv6(bracketed);
   if (digits === undefined) return { value: { host, port: undefined } };
   const port = Number(digits);
   if (port < 1 || port > 65_535) return { problem: 'a port is a number from 1 to 65535' };
   return { value: { host, port } };
 }
+
+const ZONE_REFUSED =
+  'a zone id (%...) is the number or name of an interface of one machine alone: use an address that is valid everywhere';
+
+const canonicalIPv6 = (address: string): string => new SocketAddress({ address, family: 'ipv6' }).address;
 
 /** `host:port`, with brackets around IPv6. */
 export function formatEndpoint({ host, port }: { readonly host: string; readonly port: number }): string {

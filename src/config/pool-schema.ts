@@ -14,18 +14,26 @@ import {
   whole,
 } from './fields.ts';
 
-const Host = parsed(
-  (input) =>
-    typeof input === 'object' && input !== null
-      ? 'an address: settings of a single host do not exist in kacme yet, a pool of its own has the same effect'
-      : 'an address, such as 10.0.0.11, "10.0.0.12:2985", "[fd00::13]:2985" or a name',
-  parseEndpoint,
+const user = text('the name of a user', /^[A-Za-z_][\w.-]*\$?$/);
+const port = whole(1, 65_535);
+
+const sftp = z.union(
+  [
+    oneOf(['subsystem']),
+    section(
+      {
+        exec: absolutePath('/usr/lib/openssh/sftp-server').describe('Path of an sftp-server on the hosts.'),
+      },
+      { expected: '{ exec: PATH }' },
+    ),
+  ],
+  { error: 'expected subsystem, or { exec: PATH } with the path of an sftp-server on the hosts' },
 );
 
 const Ssh = section(
   {
-    user: text('the name of a user', /^[A-Za-z_][\w.-]*\$?$/).describe('Account on the hosts.'),
-    port: whole(1, 65_535).prefault(22).describe('Port of sshd, for hosts that are given without one.'),
+    user: user.describe('Account on the hosts.'),
+    port: port.prefault(22).describe('Port of sshd, for hosts that are given without one.'),
     identity: SecretReference.describe('Private key that logs in.'),
     knownHosts: absolutePath('/etc/kacme/known_hosts').describe(
       'The pinned host keys, in the format of sshd(8); a host that is not in it is refused.',
@@ -33,21 +41,7 @@ const Ssh = section(
     connectTimeout: duration({ min: '100ms', max: '5m' })
       .prefault('10s')
       .describe('Bound of connection, handshake and login together.'),
-    sftp: z
-      .union(
-        [
-          oneOf(['subsystem']),
-          section(
-            {
-              exec: absolutePath('/usr/lib/openssh/sftp-server').describe(
-                'Path of an sftp-server on the hosts.',
-              ),
-            },
-            { expected: '{ exec: PATH }' },
-          ),
-        ],
-        { error: 'expected subsystem, or { exec: PATH } with the path of an sftp-server on the hosts' },
-      )
+    sftp: sftp
       .prefault('subsystem')
       .describe('How SFTP is reached: the subsystem of sshd, or an sftp-server that is executed.'),
   },
@@ -57,39 +51,99 @@ const Ssh = section(
   },
 );
 
-const Haproxy = section(
+const haproxyKeys = {
+  socket: socketPath('/run/haproxy/admin.sock')
+    .optional()
+    .describe('Stats socket with `level admin`, as the SSH side sees it.'),
+  masterSocket: socketPath('/var/lib/haproxy/master.sock')
+    .optional()
+    .describe('Master CLI socket (`haproxy -S`), as the SSH side sees it.'),
+};
+const haproxyExpected = {
+  expected: 'the sockets of HAProxy: { socket: PATH }, { masterSocket: PATH } or both',
+};
+
+const Haproxy = section(haproxyKeys, haproxyExpected).refine(
+  ({ socket, masterSocket }) => socket !== undefined || masterSocket !== undefined,
   {
-    socket: socketPath('/run/haproxy/admin.sock')
-      .optional()
-      .describe('Stats socket with `level admin`, as the SSH side sees it.'),
-    masterSocket: socketPath('/var/lib/haproxy/master.sock')
-      .optional()
-      .describe('Master CLI socket (`haproxy -S`), as the SSH side sees it.'),
+    error: 'expected socket, masterSocket or both',
   },
-  { expected: 'the sockets of HAProxy: { socket: PATH }, { masterSocket: PATH } or both' },
-).refine(({ socket, masterSocket }) => socket !== undefined || masterSocket !== undefined, {
-  error: 'expected socket, masterSocket or both',
-});
+);
 
 const ConnectTemplate = parsed('an address and a port, such as "{host}:443"', (template) => {
   // A literal address stands in for the host's, so that the rest is judged as what it will become.
-  const endpoint = parseEndpoint(template.replace('{host}', 'host'));
+  const endpoint = parseEndpoint(template.replace(/\[\{host\}\]|\{host\}/, 'host'));
   if ('problem' in endpoint)
     return { problem: `expected "HOST:PORT", such as "{host}:443": ${endpoint.problem}` };
   if (endpoint.value.port === undefined) return { problem: 'expected a port too, such as "{host}:443"' };
   return { value: template };
 });
 
+const verifyKeys = {
+  connect: z
+    .array(ConnectTemplate, { error: 'expected a list such as ["{host}:443"]' })
+    .describe("Where real handshakes verify a host; {host} stands for the host's address."),
+  handshakes: whole(1, 100).describe('TLS handshakes for each entry of `connect`.'),
+  timeout: duration({ min: '100ms', max: '1m' }).describe('Bound of one handshake.'),
+};
+const verifyExpected = { expected: 'where to verify: { connect: ["{host}:443"] }' };
+
 const Verify = section(
   {
-    connect: z
-      .array(ConnectTemplate, { error: 'expected a list such as ["{host}:443"]' })
-      .prefault([])
-      .describe("Where real handshakes verify a host; {host} stands for the host's address."),
-    handshakes: whole(1, 100).prefault(4).describe('TLS handshakes for each entry of `connect`.'),
-    timeout: duration({ min: '100ms', max: '1m' }).prefault('5s').describe('Bound of one handshake.'),
+    connect: verifyKeys.connect.prefault([]),
+    handshakes: verifyKeys.handshakes.prefault(4),
+    timeout: verifyKeys.timeout.prefault('5s'),
   },
-  { expected: 'where to verify: { connect: ["{host}:443"] }' },
+  verifyExpected,
+);
+
+const HOST_EXPECTED = 'an address, such as 10.0.0.11, "10.0.0.12:2985", "[fd00::13]:2985" or a name';
+
+/** A host that differs from its pool; what is not given is the pool's. */
+const HostSettings = section(
+  {
+    host: parsed('an address without a port, such as 10.0.0.13, fd00::13 or a name', (address) => {
+      const endpoint = parseEndpoint(address);
+      if ('problem' in endpoint) return endpoint;
+      const { host, port } = endpoint.value;
+      return port === undefined ? { value: host } : { problem: 'give the port beside it, as `port`' };
+    }).describe('Address of its sshd.'),
+    name: text('a name of letters, digits, dots, hyphens and underscores', /^[A-Za-z0-9][\w.-]{0,62}$/)
+      .optional()
+      .describe('What it is called in messages and commands; its address otherwise.'),
+    port: port.optional().describe('Port of its sshd.'),
+    user: user.optional().describe('Account on it.'),
+    identity: SecretReference.optional().describe('Private key that logs in there.'),
+    sftp: sftp.optional().describe('How SFTP is reached there.'),
+    haproxy: section(haproxyKeys, haproxyExpected)
+      .optional()
+      .describe("Its sockets, each in the place of the pool's."),
+    verify: section(
+      {
+        connect: verifyKeys.connect.optional(),
+        handshakes: verifyKeys.handshakes.optional(),
+        timeout: verifyKeys.timeout.optional(),
+      },
+      verifyExpected,
+    )
+      .optional()
+      .describe("Where and how it is verified, each key in the place of the pool's."),
+  },
+  { expected: '{ host: ADDRESS } with what differs from the pool' },
+);
+
+const Host = z.union(
+  [
+    parsed(HOST_EXPECTED, parseEndpoint).transform((endpoint): z.output<typeof HostSettings> => endpoint),
+    HostSettings,
+  ],
+  {
+    error: ({ input }) => {
+      const endpoint = typeof input === 'string' ? parseEndpoint(input) : undefined;
+      if (endpoint !== undefined && 'problem' in endpoint) return endpoint.problem;
+      return `expected ${HOST_EXPECTED}, or { host: ADDRESS } with what differs from the pool`;
+    },
+  },
 );
 
 /** `pools.NAME`. */
@@ -116,7 +170,7 @@ export const Pool = section(
     later: {
       reload: 'certificates are replaced without a reload',
       jump: 'kacme has to reach each host directly',
-      overrides: 'a host that differs goes into a pool of its own',
+      overrides: 'what is different about a host stands with it, as { host: ADDRESS, port: 2222 }',
     },
   },
 );

@@ -1,5 +1,13 @@
 import { stringify } from 'yaml';
-import type { DeploymentSpec, IssuerSpec, KacmeConfig, PoolSpec } from '../domain/model.ts';
+import type {
+  DeploymentSpec,
+  HaproxySpec,
+  HostSpec,
+  IssuerSpec,
+  KacmeConfig,
+  PoolSpec,
+  VerifySpec,
+} from '../domain/model.ts';
 import { formatEndpoint } from './address.ts';
 import { formatDuration } from './duration.ts';
 import { describeLimits } from './limits.ts';
@@ -51,7 +59,7 @@ function describeIssuer({ directory, contact, profile, eab, caFile, timeoutMs, l
 
 function describePool({ hosts, ssh, haproxy, verify, parallel }: PoolSpec): ConfigInput['pools'][string] {
   return {
-    hosts: hosts.map(({ address, port }) => (ssh ? formatEndpoint({ host: address, port }) : address)),
+    hosts: hosts.map((host) => describeHost(host, { local: ssh === undefined })),
     local: ssh === undefined,
     ssh: ssh && {
       user: ssh.user,
@@ -60,14 +68,33 @@ function describePool({ hosts, ssh, haproxy, verify, parallel }: PoolSpec): Conf
       connectTimeout: formatDuration(ssh.connectTimeoutMs),
       sftp: ssh.sftp,
     },
-    haproxy: { socket: haproxy.socket, masterSocket: haproxy.masterSocket },
-    verify: {
-      connect: [...verify.connect],
-      handshakes: verify.handshakes,
-      timeout: formatDuration(verify.timeoutMs),
-    },
+    haproxy: describeHaproxy(haproxy),
+    verify: describeVerify(verify),
     parallel,
   };
+}
+
+function describeHost({ name, address, port, overrides }: HostSpec, { local }: { local: boolean }) {
+  const endpoint = local ? {} : { port };
+  if (name === address && overrides === undefined)
+    return local ? address : formatEndpoint({ host: address, port });
+  const { ssh, haproxy, verify } = overrides ?? {};
+  return {
+    host: address,
+    name,
+    ...endpoint,
+    ...(ssh && { user: ssh.user, identity: ssh.identity, sftp: ssh.sftp }),
+    ...(haproxy && { haproxy: describeHaproxy(haproxy) }),
+    ...(verify && { verify: describeVerify(verify) }),
+  };
+}
+
+function describeHaproxy({ socket, masterSocket }: HaproxySpec) {
+  return { socket, masterSocket };
+}
+
+function describeVerify({ connect, handshakes, timeoutMs }: VerifySpec) {
+  return { connect: [...connect], handshakes, timeout: formatDuration(timeoutMs) };
 }
 
 function describeDeployment(deployment: DeploymentSpec): ConfigInput['deployments'][number] {

@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import type { DeploymentSpec, HostSpec, KacmeConfig, PoolSpec } from '../domain/model.ts';
-import type { Endpoint } from './address.ts';
 import { resolveLimits } from './limits.ts';
 import type { ConfigOutput } from './schema.ts';
 
 type PoolOutput = ConfigOutput['pools'][string];
+type HostOutput = NonNullable<PoolOutput['hosts']>[number];
 type DeploymentOutput = ConfigOutput['deployments'][number];
 
 /** Gives things their names and absent keys their meaning. Cannot fail: the schema and the rules have passed. */
@@ -33,9 +33,8 @@ export function defaultControlSocket(storeFile: string): string {
 
 function resolvePool(pool: PoolOutput, name: string): PoolSpec {
   const { ssh, haproxy, verify } = pool;
-  return {
+  const shared = {
     name,
-    hosts: hostsOf(pool, ssh?.port ?? 22),
     ssh: ssh && {
       user: ssh.user,
       identity: ssh.identity,
@@ -47,11 +46,37 @@ function resolvePool(pool: PoolOutput, name: string): PoolSpec {
     verify: { connect: verify.connect, handshakes: verify.handshakes, timeoutMs: verify.timeout },
     parallel: pool.parallel,
   };
+  const defaultPort = ssh?.port ?? 22;
+  const hosts = pool.hosts ?? [{ host: '127.0.0.1' }];
+  return { ...shared, hosts: hosts.map((host) => resolveHost(host, shared, defaultPort)) };
 }
 
-function hostsOf({ hosts }: PoolOutput, defaultPort: number): readonly HostSpec[] {
-  if (hosts === undefined) return [{ name: '127.0.0.1', address: '127.0.0.1', port: defaultPort }];
-  return hosts.map(({ host, port }: Endpoint) => ({ name: host, address: host, port: port ?? defaultPort }));
+function resolveHost(
+  { host: address, port, ...settings }: HostOutput,
+  pool: Omit<PoolSpec, 'hosts'>,
+  defaultPort: number,
+): HostSpec {
+  const { name, user, identity, sftp, haproxy, verify } = settings;
+  const login = given({ user, identity, sftp });
+  const { timeout: timeoutMs, ...how } = verify ?? {};
+  const overrides = given({
+    ssh: pool.ssh !== undefined && Object.keys(login).length > 0 ? { ...pool.ssh, ...login } : undefined,
+    haproxy: haproxy && { ...pool.haproxy, ...given(haproxy) },
+    verify: verify && { ...pool.verify, ...given({ ...how, timeoutMs }) },
+  });
+  return {
+    name: name ?? address,
+    address,
+    port: port ?? defaultPort,
+    ...(Object.keys(overrides).length > 0 ? { overrides } : {}),
+  };
+}
+
+type Given<T> = { [Key in keyof T]?: Exclude<T[Key], undefined> };
+
+/** Without the keys that were not given, which would otherwise hide what they are to be merged with. */
+function given<T extends object>(settings: T): Given<T> {
+  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined)) as Given<T>;
 }
 
 function resolveDeployment(deployment: DeploymentOutput): DeploymentSpec {

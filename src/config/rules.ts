@@ -13,6 +13,8 @@ interface Plain {
   readonly identifiers?: unknown;
   readonly pools?: unknown;
   readonly hosts?: unknown;
+  readonly host?: unknown;
+  readonly name?: unknown;
   readonly local?: unknown;
   readonly ssh?: unknown;
   readonly port?: unknown;
@@ -60,11 +62,19 @@ function certificateRules(path: ConfigPath, certificate: Plain, issuers: Plain):
 }
 
 function poolRules(path: ConfigPath, pool: Plain): Mistake[] {
-  const mistakes = duplicates([...path, 'hosts'], listOf(pool.hosts), hostName);
+  const hosts = listOf(pool.hosts);
+  const mistakes = duplicates(
+    [...path, 'hosts'],
+    hosts.map((host) => hostOf(host)?.name),
+    (name) => name,
+  );
   if (pool.local === true) {
     const reason = 'a local pool is this machine alone';
+    const login = ['port', 'user', 'identity', 'sftp'].filter((key) => Object.hasOwn(mapOf(hosts[0]), key));
+    for (const key of login)
+      mistakes.push({ path: [...path, 'hosts', 0, key], message: `remove it: ${reason}` });
     if (pool.ssh !== undefined) mistakes.push({ path: [...path, 'ssh'], message: `remove it: ${reason}` });
-    if (listOf(pool.hosts).length > 1) {
+    if (hosts.length > 1) {
       mistakes.push({ path: [...path, 'hosts', 1], message: `expected at most one host: ${reason}` });
     }
     return mistakes;
@@ -93,16 +103,19 @@ function oneProcessOnePool(pools: Plain): Mistake[] {
 }
 
 function processesOf(name: string, pool: Plain): { path: ConfigPath; processes: string[] }[] {
-  const { socket, masterSocket } = mapOf(pool.haproxy);
-  const sockets = [socket, masterSocket].filter((path) => typeof path === 'string');
-  const on = (host: string) => sockets.map((path) => `${host} ${path}`);
-  if (pool.local === true) return [{ path: ['pools', name], processes: on('local') }];
+  const on = (place: string, host: unknown) => {
+    const { socket, masterSocket } = { ...mapOf(pool.haproxy), ...mapOf(mapOf(host).haproxy) };
+    const sockets = [socket, masterSocket].filter((path) => typeof path === 'string');
+    return sockets.map((path) => `${place} ${path}`);
+  };
+  const hosts = listOf(pool.hosts);
+  if (pool.local === true) return [{ path: ['pools', name], processes: on('local', hosts[0]) }];
   const sshPort = mapOf(pool.ssh).port;
-  return listOf(pool.hosts).flatMap((text, index) => {
-    const endpoint = endpointOf(text);
-    if (endpoint === undefined) return [];
-    const port = endpoint.port ?? (typeof sshPort === 'number' ? sshPort : 22);
-    const processes = on(formatEndpoint({ host: endpoint.host, port }));
+  return hosts.flatMap((value, index) => {
+    const host = hostOf(value);
+    if (host === undefined) return [];
+    const port = host.port ?? (typeof sshPort === 'number' ? sshPort : 22);
+    const processes = on(formatEndpoint({ host: host.address, port }), value);
     return [{ path: ['pools', name, 'hosts', index], processes }];
   });
 }
@@ -189,13 +202,18 @@ function normalIdentifier(text: string): string {
   return 'value' in identifier ? identifier.value : text;
 }
 
-function hostName(text: string): string {
-  return endpointOf(text)?.host ?? text;
-}
-
-function endpointOf(text: unknown) {
+/** An entry of `hosts`, which is an address or a map; undefined when it is neither. */
+function hostOf(entry: unknown) {
+  const { host, name, port } = mapOf(entry);
+  const text = typeof entry === 'string' ? entry : host;
   const endpoint = typeof text === 'string' ? parseEndpoint(text) : undefined;
-  return endpoint && 'value' in endpoint ? endpoint.value : undefined;
+  if (endpoint === undefined || 'problem' in endpoint) return undefined;
+  const address = endpoint.value.host;
+  return {
+    name: typeof name === 'string' ? name : address,
+    address,
+    port: endpoint.value.port ?? (typeof port === 'number' ? port : undefined),
+  };
 }
 
 function mapOf(value: unknown): Plain {

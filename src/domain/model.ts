@@ -37,11 +37,14 @@ export interface CertificateSpec {
   readonly key: KeyType;
 }
 
-/** Where one host's sshd answers. `name` is the address as the operator wrote it, without the port. */
+/** Where one host's sshd answers. `name` is the address, unless the operator gave it a name. */
 export interface HostSpec {
   readonly name: string;
+  /** A name, or an IP address in its canonical form (RFC 5952), without brackets. */
   readonly address: string;
   readonly port: number;
+  /** In what the host differs from its pool, each section whole: see `effectivePool`. */
+  readonly overrides?: Partial<Pick<PoolSpec, 'ssh' | 'haproxy' | 'verify'>>;
 }
 
 export interface SshSpec {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { ConfigError } from '../../../src/config/issue.ts';
 import { loadConfig, parseConfig } from '../../../src/config/load.ts';
+import { effectivePool } from '../../../src/domain/effective-pool.ts';
 import type { KacmeConfig } from '../../../src/domain/model.ts';
 import { LETS_ENCRYPT_LIMITS } from '../../../src/domain/rate-limits.ts';
 import { scratchDirectory } from '../../support/scratch.ts';
@@ -125,6 +126,10 @@ store: { file: /var/lib/kacme }
     ['"[fd00::13]:2985"', { name: 'fd00::13', address: 'fd00::13', port: 2985 }],
     ['"[fd00::13]"', { name: 'fd00::13', address: 'fd00::13', port: 22 }],
     ['fd00::13', { name: 'fd00::13', address: 'fd00::13', port: 22 }],
+    ['"[FD00:0:0::0013]:2985"', { name: 'fd00::13', address: 'fd00::13', port: 2985 }],
+    ['::ffff:10.0.0.13', { name: '::ffff:10.0.0.13', address: '::ffff:10.0.0.13', port: 22 }],
+    ['{ host: fd00::13, name: CTL3 }', { name: 'CTL3', address: 'fd00::13', port: 22 }],
+    ['{ host: 10.0.0.13, port: 2222 }', { name: '10.0.0.13', address: '10.0.0.13', port: 2222 }],
     ['controller-1', { name: 'controller-1', address: 'controller-1', port: 22 }],
     [
       'Controller-1.example.org:2985',
@@ -132,6 +137,22 @@ store: { file: /var/lib/kacme }
     ],
   ])('reads the host %s', (host, expected) => {
     expect(poolOf(parse(valid('10.0.0.11', host)), 'lb')?.hosts).toEqual([expected]);
+  });
+
+  test('lets a host differ from its pool in what its entry says, and in nothing else', () => {
+    const entry =
+      '{ host: 10.0.0.13, user: other, identity: { env: ID }, haproxy: { masterSocket: /m }, verify: { handshakes: 1 } }';
+    const pool = poolOf(parse(valid('[10.0.0.11]', `[10.0.0.11, ${entry}]`)), 'lb');
+    const [plain, different] = pool?.hosts ?? [];
+    if (pool === undefined || plain === undefined || different === undefined)
+      throw new Error('the pool has two hosts');
+    expect(effectivePool(pool, plain)).toBe(pool);
+    expect(effectivePool(pool, different)).toEqual({
+      ...pool,
+      ssh: { ...pool.ssh, user: 'other', identity: { env: 'ID' } },
+      haproxy: { socket: '/s', masterSocket: '/m' },
+      verify: { connect: ['{host}:443'], handshakes: 1, timeoutMs: 5_000 },
+    });
   });
 
   test.each([

@@ -22,11 +22,6 @@ describe('what is planned and does not exist yet is refused by name', () => {
       `${pool}.hosts: discovery by SRV records ${absent}`,
     ],
     [
-      'settings of one host',
-      valid('[10.0.0.11]', '[{ address: 10.0.0.11 }]'),
-      `${pool}.hosts[0]: expected an address: settings of a single host do not exist`,
-    ],
-    [
       'pools.NAME.reload',
       valid('    verify', '    reload: masterSocket\n    verify'),
       `${pool}.reload: ${absent}`,
@@ -36,7 +31,7 @@ describe('what is planned and does not exist yet is refused by name', () => {
     [
       'pools.NAME.overrides',
       valid('    verify', '    overrides: {}\n    verify'),
-      `${pool}.overrides: ${absent}`,
+      `${pool}.overrides: ${absent}: what is different about a host stands with it`,
     ],
     [
       'deployments.crtList',
@@ -168,8 +163,38 @@ describe('a host is refused', () => {
     ['"[10.0.0.11]:22"', 'no IPv6 address stands in the brackets'],
     ['haproxy@10.0.0.11', 'neither an IP address nor a host name'],
     ['11', 'expected an address, such as'],
+    ['"fe80::1%eth0"', 'a zone id (%...) is the number or name of an interface of one machine alone'],
+    ['"[fe80::1%2]:22"', 'a zone id (%...) is'],
   ])('%s', (written, expected) => {
     expect(mistake(valid('10.0.0.11', written))).toContain(`${pool}.hosts[0]: ${expected}`);
+  });
+
+  test.each([
+    ['{ port: 22 }', '.host: is required: expected an address without a port'],
+    ['{ host: "10.0.0.11:22" }', '.host: give the port beside it, as `port`'],
+    ['{ host: 10.0.0.11, prot: 22 }', '.prot: unknown key; '],
+    ['{ host: 10.0.0.11, name: "a b" }', '.name: expected a name of letters, digits,'],
+    ['{ host: 10.0.0.11, port: 0 }', '.port: expected a whole number from 1 to 65535'],
+    ['{ host: 10.0.0.11, haproxy: { socket: s } }', '.haproxy.socket: expected an absolute path'],
+    ['{ host: 10.0.0.11, verify: { connect: [a] } }', '.verify.connect[0]: expected a port too'],
+  ])('with settings such as %s', (written, expected) => {
+    expect(mistake(valid('10.0.0.11', written))).toContain(`${pool}.hosts[0]${expected}`);
+  });
+
+  test('that has the name of another one', () => {
+    expect(mistake(valid('10.0.0.11', '10.0.0.11, { host: 10.0.0.12, name: 10.0.0.11 }'))).toBe(
+      `${pool}.hosts[1]: the same as entry 0`,
+    );
+    const named = '10.0.0.11, { host: 10.0.0.11, port: 2222, name: second }';
+    expect(mistakesIn(valid('10.0.0.11', named))).toEqual([]);
+  });
+
+  test('with a login of its own, though it is this machine', () => {
+    const text = valid(
+      'hosts: [10.0.0.11]\n    ssh: { user: haproxy, identity: { file: /k }, knownHosts: /kh }',
+      'local: true\n    hosts: [{ host: 127.0.0.1, user: root }]',
+    );
+    expect(mistake(text)).toBe(`${pool}.hosts[0].user: remove it: a local pool is this machine alone`);
   });
 
   test('that is there twice, also with another port', () => {
@@ -188,6 +213,8 @@ deployments:`;
       'pools.other.hosts[1]: its HAProxy is in pool "lb" already',
     );
     expect(mistakesIn(valid('deployments:', other.replace('socket: /s', 'socket: /t')))).toEqual([]);
+    const apart = other.replace('"10.0.0.11:22"', '{ host: 10.0.0.11, haproxy: { socket: /t } }');
+    expect(mistakesIn(valid('deployments:', apart))).toEqual([]);
   });
 });
 

@@ -24,7 +24,17 @@ certificates:
 pools:
   near: { local: true, haproxy: { masterSocket: /m }, verify: { connect: ["127.0.0.1:443"], handshakes: 1, timeout: 1500ms } }
   far:
-    hosts: [a.example.org, "[fd00::13]:2985"]
+    hosts:
+      - a.example.org
+      - "[fd00::13]:2985"
+      - host: fd00::14
+        name: ctl3
+        port: 2222
+        user: v
+        identity: { env: ID }
+        sftp: subsystem
+        haproxy: { socket: /t }
+        verify: { connect: ["[::1]:443"], handshakes: 2, timeout: 3s }
     ssh: { user: u, port: 2222, identity: { file: /id }, knownHosts: /kh, connectTimeout: 1m, sftp: { exec: /sftp } }
     haproxy: { socket: /s, masterSocket: /m }
     parallel: 2
