@@ -5,6 +5,7 @@ import type { CliContext, ExitStatus, Output } from './context.ts';
 import { distributeCommand } from './distribute.ts';
 import { describeError, exitStatusOf } from './failure.ts';
 import { addGlobalOptions, globalOptions } from './global-options.ts';
+import { haproxyCommand } from './haproxy.ts';
 import { flushed, tolerateClosedReader } from './output.ts';
 import { planCommand } from './plan.ts';
 import { reloadConfigCommand } from './reload-config.ts';
@@ -88,6 +89,7 @@ function buildProgram(context: CliContext, endWith: EndWith): Command {
     rollbackCommand(context, endWith),
     reloadConfigCommand(context),
     configCommand(context),
+    haproxyCommand(context),
   ];
   for (const command of commands) {
     program.addCommand(command);
