@@ -11,13 +11,21 @@ export interface HostObservation {
         readonly bufferBytes: number;
         /** The path of a pending `set ssl cert`, ours or another client's. */
         readonly pendingTransaction: string | undefined;
-        /** Worker processes; undefined without a master CLI. */
-        readonly workers: number | undefined;
+        /** Undefined without a master CLI: only it tells. */
+        readonly workers: WorkersObservation | undefined;
       }
     /** Nothing answers at its socket: stopped, or not started yet. */
     | { readonly state: 'stopped'; readonly reason: string };
   /** By `DeploymentSpec.path`. */
   readonly places: Readonly<Record<string, PlaceObservation>>;
+}
+
+export interface WorkersObservation {
+  readonly current: number;
+  /** Those of before a reload that serve their connections to the end. */
+  readonly old: number;
+  /** Process ids of those old ones that have not given their listeners up, or do not answer. */
+  readonly listening: readonly number[];
 }
 
 export interface PlaceObservation {

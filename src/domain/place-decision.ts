@@ -48,9 +48,10 @@ export function decidePlace(
 
   const fileDrift = describeFileDrift(desired, deployment, place);
   const memory = judgeMemory(desired, deployment, observed, place);
+  const oldWorkers = describeOldWorkers(observed);
   if (fileDrift === undefined && memory.state !== 'differs') {
-    if (memory.remains !== undefined)
-      return { action: 'leave', state: 'out of sync', reason: memory.remains };
+    const remains = memory.remains ?? oldWorkers;
+    if (remains !== undefined) return { action: 'leave', state: 'out of sync', reason: remains };
     return memory.state === 'same'
       ? { action: 'none', memory: true, reason: 'file and memory hold the bundle' }
       : { action: 'none', memory: false, reason: `file holds the bundle; ${memory.reason}` };
@@ -67,8 +68,19 @@ export function decidePlace(
     memory: memory.state !== 'none',
     lacksFile: place.file.state === 'absent' || place.file.content.state === 'broken',
     reason: reasons.filter((reason) => reason !== undefined).join('; '),
-    remains: memory.remains,
+    remains: memory.remains ?? oldWorkers,
   };
+}
+
+/** An old worker that listens takes a share of the new connections, with the certificate of its time. */
+function describeOldWorkers({ haproxy }: HostObservation): string | undefined {
+  const pids = haproxy.state === 'running' ? (haproxy.workers?.listening ?? []) : [];
+  if (pids.length === 0) return undefined;
+  const who =
+    pids.length === 1
+      ? `an old worker of HAProxy still listens, or does not answer (pid ${pids[0]})`
+      : `${pids.length} old workers of HAProxy still listen, or do not answer (pids ${pids.join(', ')})`;
+  return `${who}; it has the certificate of its time: see what keeps it, and end it on the host`;
 }
 
 function describeFileDrift(

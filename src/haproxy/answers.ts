@@ -62,9 +62,29 @@ export function readCertificate(answer: string): LoadedCertificate | undefined {
   };
 }
 
-/** Worker processes in `show proc` of the master CLI, old ones that still drain connections included. */
-export function readWorkers(answer: string): number {
-  return Array.from(answer.matchAll(/^\d+\s+worker\s/gm)).length;
+/** What `show proc` of the master CLI lists. */
+export interface ProcessList {
+  readonly workers: readonly number[];
+  /** Those of before a reload, which serve their connections to the end. */
+  readonly oldWorkers: readonly number[];
+  /** Reloads that the master gave up since the last good one; undefined before HAProxy 2.5. */
+  readonly failedReloads: number | undefined;
+}
+
+/** `show proc`: undefined for what is no list of processes, or has no worker at all. */
+export function readProcesses(answer: string): ProcessList | undefined {
+  const [present = '', old = ''] = answer.split(/^# old workers$/m);
+  const pids = (text: string) => Array.from(text.matchAll(/^(\d+)\s+worker\s/gm), ([, pid]) => Number(pid));
+  const [workers, oldWorkers] = [pids(present), pids(old)];
+  if (workers.length + oldWorkers.length === 0) return undefined;
+  const failed = /^\d+\s+master\s.*\[failed: (\d+)\]/m.exec(present)?.[1];
+  return { workers, oldWorkers, failedReloads: failed === undefined ? undefined : Number(failed) };
+}
+
+/** `Stopping:` of `show info`: whether the process has given its listeners up. */
+export function readStopping(answer: string): boolean | undefined {
+  const stopping = /^Stopping: (\d+)/m.exec(answer)?.[1];
+  return stopping === undefined ? undefined : stopping !== '0';
 }
 
 /** True for the answer of a process in which another thread is at work on certificates: ask again. */

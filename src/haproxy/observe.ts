@@ -1,11 +1,13 @@
 import { KacmeError } from '../domain/errors.ts';
 import { HostError } from '../domain/host-error.ts';
 import type { DeploymentSpec, PoolSpec } from '../domain/model.ts';
-import type { HostObservation, PlaceObservation } from '../domain/observation.ts';
+import type { HostObservation, PlaceObservation, WorkersObservation } from '../domain/observation.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { HostSession } from '../ports/host-session.ts';
+import type { Connect } from './haproxy-socket.ts';
 import { observeFile, readHostFile } from './host-file.ts';
-import { RuntimeApi, type RuntimeView } from './runtime-api.ts';
+import { MasterCli } from './master-cli.ts';
+import { RuntimeApi, type RuntimeApiOptions, type RuntimeView } from './runtime-api.ts';
 
 /** One host as the parts of this adapter see it. */
 export interface HostView {
@@ -62,7 +64,7 @@ function observeFiles(
 }
 
 type Running =
-  | { readonly view: RuntimeView; readonly workers: number | undefined }
+  | { readonly view: RuntimeView; readonly workers: WorkersObservation | undefined }
   | { readonly stopped: string };
 
 async function observeHaproxy(
@@ -73,12 +75,14 @@ async function observeHaproxy(
   const { socket, masterSocket } = host.pool.haproxy;
   const path = socket ?? masterSocket;
   if (path === undefined) return { stopped: 'neither haproxy.socket nor haproxy.masterSocket is configured' };
-  const runtime = new TolerantRuntime(host, path, socket === undefined ? 'master' : 'stats');
+  const kind = socket === undefined ? 'master' : 'stats';
   const [view, workers] = await Promise.all([
-    runtime.ask((api) => api.look(paths, { signal })),
+    unlessRefused(host, path, (options) =>
+      new RuntimeApi({ ...options, socket: kind }).look(paths, { signal }),
+    ),
     masterSocket === undefined
       ? undefined
-      : new TolerantRuntime(host, masterSocket, 'master').ask((api) => api.countWorkers({ signal })),
+      : unlessRefused(host, masterSocket, (options) => new MasterCli(options).workers({ signal })),
   ]);
   if (view !== undefined) return { view, workers };
   const alike = host.pool.ssh === undefined ? '' : ', or sshd refuses to forward to it: both look the same';
@@ -86,37 +90,28 @@ async function observeHaproxy(
 }
 
 /**
- * Only a socket that takes no connection means that HAProxy is stopped. One that takes it and then says
- * nothing or refuses is a failure.
+ * Undefined when the socket takes no connection: only that means that HAProxy is stopped. One that takes it and then
+ * says nothing or refuses is a failure.
  */
-class TolerantRuntime {
-  readonly #api: RuntimeApi;
-  #refused: unknown;
-
-  constructor(host: HostView, path: string, socket: 'stats' | 'master') {
-    this.#api = new RuntimeApi({
-      host: host.label,
-      socket,
-      clock: host.clock,
-      connect: async ({ signal }) => {
-        try {
-          return await host.session.connectSocket(path, { signal });
-        } catch (error) {
-          if (error instanceof KacmeError && error.code === 'ERR_HAPROXY_SOCKET') this.#refused = error;
-          throw error;
-        }
-      },
-    });
-  }
-
-  /** undefined when the socket takes no connection. */
-  async ask<T>(question: (api: RuntimeApi) => Promise<T>): Promise<T | undefined> {
+async function unlessRefused<T>(
+  { label, session, clock }: HostView,
+  path: string,
+  ask: (options: Omit<RuntimeApiOptions, 'socket'>) => Promise<T>,
+): Promise<T | undefined> {
+  let refused: unknown;
+  const connect: Connect = async ({ signal }) => {
     try {
-      return await question(this.#api);
+      return await session.connectSocket(path, { signal });
     } catch (error) {
-      if (error === this.#refused) return undefined;
+      if (error instanceof KacmeError && error.code === 'ERR_HAPROXY_SOCKET') refused = error;
       throw error;
     }
+  };
+  try {
+    return await ask({ host: label, clock, connect });
+  } catch (error) {
+    if (error === refused) return undefined;
+    throw error;
   }
 }
 

@@ -1,9 +1,7 @@
-import type { Duplex } from 'node:stream';
-import { KacmeError } from '../domain/errors.ts';
 import { HostError } from '../domain/host-error.ts';
 import type { LoadedCertificate } from '../domain/observation.ts';
 import type { Clock } from '../ports/clock.ts';
-import type { EffectOptions, Mandate } from '../ports/leadership.ts';
+import type { EffectOptions } from '../ports/leadership.ts';
 import {
   isLocked,
   type Refusal,
@@ -15,13 +13,10 @@ import {
   readRefusal,
   readSet,
   readVersion,
-  readWorkers,
   splitAnswers,
 } from './answers.ts';
-import { exchange } from './exchange.ts';
+import { type AskOptions, type Connect, HaproxySocket } from './haproxy-socket.ts';
 
-/** A commit over thousands of binds takes seconds; a process that says nothing for longer is stuck. */
-const ANSWER_WITHIN_MS = 10_000;
 const LOCKED_ATTEMPTS = 40;
 const LOCKED_PAUSE_MS = 50;
 /** Commands asked in one connection: the line must stay far below a buffer. */
@@ -34,7 +29,7 @@ export interface RuntimeApiOptions {
   readonly host: string;
   /** The master CLI passes commands on to the worker and keeps the connection open until told to quit. */
   readonly socket: 'stats' | 'master';
-  readonly connect: (options: { signal: AbortSignal }) => Promise<Duplex>;
+  readonly connect: Connect;
   readonly clock: Clock;
 }
 
@@ -48,12 +43,6 @@ export interface RuntimeView {
   readonly loaded: ReadonlyMap<string, LoadedCertificate | undefined>;
 }
 
-interface AskOptions {
-  readonly signal: AbortSignal;
-  /** Makes the command an effect: looked at on the open connection, immediately before each time it is sent. */
-  readonly mandate?: Mandate;
-}
-
 /**
  * HAProxy's runtime API (management.txt section 9.3), one connection per call: its sockets serve ten at a
  * time. Throws `ERR_HAPROXY_*`; what changes something also `ERR_MANDATE_LOST`, with nothing sent. There is ONE
@@ -61,15 +50,13 @@ interface AskOptions {
  * per-host lock).
  */
 export class RuntimeApi {
-  readonly #host: string;
+  readonly #socket: HaproxySocket;
   readonly #master: boolean;
-  readonly #connect: RuntimeApiOptions['connect'];
   readonly #clock: Clock;
 
   constructor({ host, socket, connect, clock }: RuntimeApiOptions) {
-    this.#host = host;
+    this.#socket = new HaproxySocket(host, connect);
     this.#master = socket === 'master';
-    this.#connect = connect;
     this.#clock = clock;
   }
 
@@ -116,7 +103,7 @@ export class RuntimeApi {
     if (outcome === 'created') return;
     if (outcome !== 'merged') throw this.#refusal(step, outcome);
     throw new HostError('ERR_HAPROXY_BUSY', {
-      host: this.#host,
+      host: this.#socket.host,
       step,
       reason: 'another client opened a certificate transaction at the same moment',
       retry: 'later',
@@ -148,13 +135,6 @@ export class RuntimeApi {
     return outcome === 'aborted';
   }
 
-  /** Worker processes, those that only drain old connections included. Master CLI only. */
-  async countWorkers({ signal }: { signal: AbortSignal }): Promise<number> {
-    const step = 'count HAProxy workers';
-    const answer = await this.#send(step, 'show proc\nquit\n', { signal });
-    return this.#expect(step, answer, readWorkers(answer) || undefined);
-  }
-
   #setCommand(path: string, pem: string): string {
     const lines = pem.split(/\r?\n/).filter((line) => line.trim() !== '');
     return `set ssl cert ${this.#argument(path, `set certificate ${path}`)} <<\n${lines.join('\n')}\n`;
@@ -164,7 +144,7 @@ export class RuntimeApi {
     const bytes = Buffer.byteLength(this.#framed(command));
     if (bytes < bufferBytes) return;
     throw new HostError('ERR_HAPROXY_PAYLOAD_TOO_LARGE', {
-      host: this.#host,
+      host: this.#socket.host,
       step,
       reason: `the command with its bundle has ${bytes} bytes, HAProxy's buffer ${bufferBytes}: nothing was sent`,
       retry: 'never',
@@ -174,7 +154,7 @@ export class RuntimeApi {
 
   async #ask(step: string, command: string, options: AskOptions): Promise<string> {
     for (let attempt = 1; ; attempt += 1) {
-      const answer = (await this.#send(step, this.#framed(command), options)).trimEnd();
+      const answer = (await this.#socket.send(step, this.#framed(command), options)).trimEnd();
       if (answer === '') throw this.#refusal(step, readRefusal(answer));
       if (!isLocked(answer) || attempt === LOCKED_ATTEMPTS) return answer;
       await this.#clock.sleep(LOCKED_PAUSE_MS, options);
@@ -190,7 +170,7 @@ export class RuntimeApi {
     const answers: string[] = [];
     for (let i = 0; i < commands.length; i += COMMANDS_PER_LINE) {
       const batch = commands.slice(i, i + COMMANDS_PER_LINE);
-      const together = splitAnswers(await this.#send(step, this.#framed(batch.join(';')), { signal }));
+      const together = splitAnswers(await this.#socket.send(step, this.#framed(batch.join(';')), { signal }));
       if (together.length === batch.length && !together.some(isLocked)) answers.push(...together);
       else for (const command of batch) answers.push(await this.#ask(step, command, { signal }));
     }
@@ -204,27 +184,10 @@ export class RuntimeApi {
     return command.includes('<<') ? `@1 ${ended}quit\n` : `@1;${ended}quit\n`;
   }
 
-  async #send(step: string, request: string, { signal, mandate }: AskOptions): Promise<string> {
-    const stream = await this.#connect({ signal });
-    const beforeSend = () => mandate?.assertHeld();
-    try {
-      return await exchange(stream, request, { timeoutMs: ANSWER_WITHIN_MS, beforeSend, signal });
-    } catch (error) {
-      if (signal.aborted || error instanceof KacmeError) throw error;
-      throw new HostError('ERR_HAPROXY_SOCKET', {
-        host: this.#host,
-        step,
-        reason: error instanceof Error ? error.message : String(error),
-        retry: 'later',
-        cause: error,
-      });
-    }
-  }
-
   #argument(path: string, step: string): string {
     if (!UNSPEAKABLE.test(path)) return path;
     throw new HostError('ERR_HAPROXY_REFUSED', {
-      host: this.#host,
+      host: this.#socket.host,
       step,
       reason: `${JSON.stringify(path)} cannot be named on HAProxy's command line`,
       retry: 'never',
@@ -238,6 +201,6 @@ export class RuntimeApi {
   }
 
   #refusal(step: string, { code, ...details }: Refusal): HostError {
-    return new HostError(code, { host: this.#host, step, ...details });
+    return new HostError(code, { host: this.#socket.host, step, ...details });
   }
 }

@@ -45,7 +45,11 @@ describeEachHaproxy((haproxyLab) => {
     expect(await lab.served()).toBe(next.fingerprint256);
 
     const observe = () => lab.haproxy.observe([lab.deployment], { signal: AbortSignal.timeout(5_000) });
-    expect((await observe()).haproxy).toMatchObject({ state: 'running', bufferBytes: 16_384, workers: 1 });
+    expect((await observe()).haproxy).toMatchObject({
+      state: 'running',
+      bufferBytes: 16_384,
+      workers: { current: 1, old: 0, listening: [] },
+    });
     await lab.host.haproxy.stop();
     expect((await observe()).haproxy).toMatchObject({ state: 'stopped' });
   });

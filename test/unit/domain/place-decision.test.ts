@@ -1,6 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import type { DeploymentSpec } from '../../../src/domain/model.ts';
-import type { FileObservation, HostObservation, LoadedCertificate } from '../../../src/domain/observation.ts';
+import type {
+  FileObservation,
+  HostObservation,
+  LoadedCertificate,
+  WorkersObservation,
+} from '../../../src/domain/observation.ts';
 import { type DesiredPlace, decidePlace } from '../../../src/domain/place-decision.ts';
 import type { CertificateFacts } from '../../../src/domain/x509.ts';
 
@@ -75,6 +80,7 @@ const loaded = ({ fingerprint1, notAfter, selfSigned }: CertificateFacts): Loade
 function host(
   place: { file: FileObservation; loaded?: LoadedCertificate; copies?: FileObservation[] },
   up = true,
+  workers?: WorkersObservation,
 ): HostObservation {
   return {
     haproxy: up
@@ -83,7 +89,7 @@ function host(
           version: '2.6.12',
           bufferBytes: 16_384,
           pendingTransaction: undefined,
-          workers: undefined,
+          workers,
         }
       : { state: 'stopped', reason: 'nothing listens' },
     places: { [deployment.path]: { file: place.file, copies: place.copies ?? [], loaded: place.loaded } },
@@ -108,6 +114,38 @@ describe('decidePlace does nothing', () => {
   test('when the file holds it and HAProxy is stopped', () => {
     const decision = decidePlace(desired, deployment, host({ file: newFile }, false), now);
     expect(decision).toMatchObject({ action: 'none', memory: false });
+  });
+});
+
+describe('old workers', () => {
+  const held = { file: newFile, loaded: loaded(desired.facts) };
+
+  test('that only serve their connections to the end are as it should be', () => {
+    const observed = host(held, true, { current: 1, old: 2, listening: [] });
+    expect(decidePlace(desired, deployment, observed, now)).toMatchObject({ action: 'none' });
+  });
+
+  test('that still listen keep the host from being in sync', () => {
+    const observed = host(held, true, { current: 1, old: 2, listening: [71, 72] });
+    expect(decidePlace(desired, deployment, observed, now)).toEqual({
+      action: 'leave',
+      state: 'out of sync',
+      reason: expect.stringContaining(
+        '2 old workers of HAProxy still listen, or do not answer (pids 71, 72)',
+      ),
+    });
+  });
+
+  test('that still listen remain after a change', () => {
+    const observed = host({ file: file(old), loaded: loaded(old) }, true, {
+      current: 1,
+      old: 1,
+      listening: [71],
+    });
+    expect(decidePlace(desired, deployment, observed, now)).toMatchObject({
+      action: 'change',
+      remains: expect.stringContaining('an old worker of HAProxy still listens, or does not answer (pid 71)'),
+    });
   });
 });
 

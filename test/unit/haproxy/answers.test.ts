@@ -6,10 +6,11 @@ import {
   readCertificate,
   readCertificateList,
   readCommit,
+  readProcesses,
   readRefusal,
   readSet,
+  readStopping,
   readVersion,
-  readWorkers,
   splitAnswers,
 } from '../../../src/haproxy/answers.ts';
 
@@ -60,14 +61,46 @@ describe('what HAProxy shows', () => {
     expect(
       readBufferBytes('  - Pool trash (16416 bytes) : 1\n  - Pool buffer (16384 bytes) : 2 allocated'),
     ).toBe(16_384);
-    const processes = `#<PID>          <type>          <reloads>       <uptime>        <version>
+  });
+
+  test.each([
+    {
+      series: '2.4',
+      text: `#<PID>          <type>          <relative PID>  <reloads>       <uptime>        <version>
+7153            master          0               1               0d00h00m21s     2.4.22-f8e3218
+# workers
+7200            worker          1               0               0d00h00m01s     2.4.22-f8e3218
+# old workers
+7156            worker          [was: 1]        1               0d00h00m21s     2.4.22-f8e3218
+# programs`,
+      failedReloads: undefined,
+    },
+    {
+      series: '2.6',
+      text: `#<PID>          <type>          <reloads>       <uptime>        <version>
 7153            master          1 [failed: 0]   0d00h00m21s     2.6.12-1+deb12u4
 # workers
 7200            worker          0               0d00h00m01s     2.6.12-1+deb12u4
 # old workers
 7156            worker          1               0d00h00m21s     2.6.12-1+deb12u4
-# programs`;
-    expect(readWorkers(processes)).toBe(2);
+# programs`,
+      failedReloads: 0,
+    },
+  ])('the processes of HAProxy $series', ({ text, failedReloads }) => {
+    expect(readProcesses(text)).toEqual({ workers: [7200], oldWorkers: [7156], failedReloads });
+  });
+
+  test('an answer without any worker is no list of processes', () => {
+    expect(
+      readProcesses('#<PID>          <type>\n7153            master  2 [failed: 1]\n# workers'),
+    ).toBeUndefined();
+    expect(readProcesses("Can't connect to the target CLI!")).toBeUndefined();
+  });
+
+  test('whether a process has given its listeners up', () => {
+    expect(readStopping('Pid: 1\nStopping: 1\nJobs: 2')).toBe(true);
+    expect(readStopping('Pid: 1\nStopping: 0\nJobs: 2')).toBe(false);
+    expect(readStopping("Can't find the target PID matching the prefix '@!7156'")).toBeUndefined();
   });
 
   test('answers to several commands are told apart by their empty lines', () => {
