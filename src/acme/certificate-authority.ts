@@ -39,8 +39,8 @@ export interface CertificateAuthorityDeps {
 
 export interface CertificateAuthorities {
   /**
-   * Reads the issuer's `caFile` and loads undici; the CA is not asked yet. Throws `ERR_CONFIG_UNREADABLE` or
-   * `ERR_STORE_CORRUPT`.
+   * Reads the issuer's `caFile` and the password of its proxy; the CA is not asked yet. Throws
+   * `ERR_CONFIG_UNREADABLE`, `ERR_SECRET_UNREADABLE` or `ERR_STORE_CORRUPT`.
    */
   readonly connect: ConnectCertificateAuthority;
   /** Cuts every connection to every CA. */
@@ -49,7 +49,7 @@ export interface CertificateAuthorities {
 
 /** The adapter for certificate authorities that speak RFC 8555. */
 export function connectCertificateAuthorities(deps: CertificateAuthorityDeps): CertificateAuthorities {
-  const dispatchers = new Dispatchers();
+  const dispatchers = new Dispatchers(deps.readSecret);
   return {
     connect: async (issuer, accountKeyPem) => {
       const signer = createSigner(accountKeyPem);
@@ -59,6 +59,7 @@ export function connectCertificateAuthorities(deps: CertificateAuthorityDeps): C
         issuer: issuer.name,
         dispatcher,
         timeoutMs: issuer.timeoutMs,
+        proxyUrl: issuer.proxy?.url,
         userAgent: `kacme/${deps.version} (node ${process.versions.node})`,
         clock: deps.clock,
         log,

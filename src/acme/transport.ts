@@ -5,6 +5,7 @@ import type { Clock } from '../ports/clock.ts';
 import { Deadline } from './deadline.ts';
 import { type NetworkFailure, readNetworkFailure } from './network-failure.ts';
 import { AcmeProblemError, problemError, readProblem } from './problem.ts';
+import { ProxyError } from './proxy.ts';
 import { parseRetryAfter } from './retry-after.ts';
 
 /** What a request is about, in the nouns of RFC 8555 section 7.1. */
@@ -48,6 +49,8 @@ export interface AcmeTransportOptions {
   /** Bound of one request, from its start to the end of its body. */
   readonly timeoutMs: number;
   readonly userAgent: string;
+  /** For messages. */
+  readonly proxyUrl: string | undefined;
   readonly clock: Clock;
   readonly log: Logger;
   /** For the counter of ACME requests: `result` is `ok` or an error code. */
@@ -72,8 +75,8 @@ export class AcmeTransport {
   }
 
   /**
-   * Sends once. Throws `AcmeProblemError`, `ERR_ACME_UNREACHABLE`, `ERR_ACME_TIMEOUT`, `ERR_ACME_MALFORMED`, or
-   * `signal.reason`.
+   * Sends once. Throws `AcmeProblemError`, `ERR_ACME_UNREACHABLE`, `ERR_ACME_PROXY`, `ERR_ACME_TIMEOUT`,
+   * `ERR_ACME_MALFORMED`, or `signal.reason`.
    */
   async send(request: AcmeRequest, { signal }: { signal: AbortSignal }): Promise<AcmeResponse> {
     const { clock, log, issuer, onRequest } = this.#options;
@@ -96,7 +99,7 @@ export class AcmeTransport {
   }
 
   async #exchange(request: AcmeRequest, { signal }: { signal: AbortSignal }): Promise<AcmeResponse> {
-    const { dispatcher, timeoutMs, userAgent, clock } = this.#options;
+    const { dispatcher, timeoutMs, userAgent, proxyUrl, clock } = this.#options;
     const deadline = new Deadline(timeoutMs, { signal });
     let phase: 'answer' | 'body' = 'answer';
     try {
@@ -111,6 +114,8 @@ export class AcmeTransport {
           ...(request.body === undefined ? {} : { 'content-type': 'application/jose+json' }),
         },
         body: request.body ?? null,
+        // undici would close the connection after each HEAD: newNonce is the first request of most.
+        reset: false,
         headersTimeout: 0,
         bodyTimeout: 0,
         signal: deadline.signal,
@@ -124,8 +129,8 @@ export class AcmeTransport {
     } catch (error) {
       if (error instanceof KacmeError) throw error;
       signal.throwIfAborted();
-      if (deadline.expired) throw timeoutError(request, timeoutMs);
-      throw networkError(request, phase, error);
+      if (deadline.expired) throw timeoutError(request, { timeoutMs, proxyUrl });
+      throw networkError(request, { phase, proxied: proxyUrl !== undefined }, error);
     } finally {
       deadline.clear();
     }
@@ -188,10 +193,14 @@ export function malformedError(request: AcmeRequest, why: string, options?: Erro
   });
 }
 
-function timeoutError(request: AcmeRequest, timeoutMs: number): KacmeError {
+function timeoutError(
+  request: AcmeRequest,
+  { timeoutMs, proxyUrl }: Pick<AcmeTransportOptions, 'timeoutMs' | 'proxyUrl'>,
+): KacmeError {
+  const through = proxyUrl === undefined ? '' : ` through the proxy ${proxyUrl}`;
   return new KacmeError(
     'ERR_ACME_TIMEOUT',
-    `${describeRequest(request)}: no complete answer within ${timeoutMs} ms`,
+    `${describeRequest(request)}: no complete answer within ${timeoutMs} ms${through}`,
     {
       retry: 'later',
       remedy: "ask whether the CA is up; a slow one needs a longer timeout in the issuer's settings",
@@ -199,15 +208,43 @@ function timeoutError(request: AcmeRequest, timeoutMs: number): KacmeError {
   );
 }
 
-function networkError(request: AcmeRequest, phase: 'answer' | 'body', cause: unknown): KacmeError {
+function networkError(
+  request: AcmeRequest,
+  { phase, proxied }: { phase: 'answer' | 'body'; proxied: boolean },
+  cause: unknown,
+): KacmeError {
+  if (cause instanceof ProxyError) return proxyError(request, cause);
   const failure = readNetworkFailure(cause);
   if (phase === 'body') return malformedError(request, `it breaks off: ${failure.reason}`, { cause });
   if (failure.kind === 'protocol') return malformedError(request, failure.reason, { cause });
   return new KacmeError('ERR_ACME_UNREACHABLE', `${describeRequest(request)}: ${failure.reason}`, {
     cause,
     retry: 'later',
-    remedy: REMEDIES[failure.kind],
+    remedy: proxied ? REMEDIES[failure.kind] : `${REMEDIES[failure.kind]}${unusedProxy()}`,
   });
+}
+
+/** Others take the proxy from the environment; kacme has one for each issuer, or none. */
+function unusedProxy(): string {
+  const name = ['HTTPS_PROXY', 'https_proxy'].find((name) => (process.env[name] ?? '') !== '');
+  return name === undefined ? '' : `; kacme does not use ${name}: set the issuer's proxy if one is needed`;
+}
+
+function proxyError(request: AcmeRequest, cause: ProxyError): KacmeError {
+  const { status } = cause;
+  return new KacmeError('ERR_ACME_PROXY', `${describeRequest(request)}: ${cause.message}`, {
+    cause,
+    // What a proxy allows is up to people.
+    retry: status !== undefined && status >= 400 && status < 500 ? 'never' : 'later',
+    remedy: proxyRemedy(status),
+  });
+}
+
+function proxyRemedy(status: number | undefined): string {
+  if (status === undefined) return "check the issuer's proxy: its URL, and that it runs";
+  if (status === 407) return "correct user and password of the issuer's proxy";
+  if (status < 500) return 'let the proxy allow CONNECT to this host and port';
+  return 'see in the log of the proxy why it cannot reach the CA';
 }
 
 const REMEDIES: Readonly<Record<Exclude<NetworkFailure['kind'], 'protocol'>, string>> = {

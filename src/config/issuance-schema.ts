@@ -47,6 +47,31 @@ const Limits = z.union(
 const noSuchLimit = (name: string): string =>
   `expected one of ${LIMIT_NAMES.join(', ')}${didYouMean(name, LIMIT_NAMES)}`;
 
+const PROXY = 'http://proxy.example.org:3128';
+const PROXY_MAP = '{ url: URL, user: NAME, password: { file: PATH } }';
+
+const proxyUrl = () => url(['http', 'https'], PROXY).describe('URL of the proxy, without a password.');
+
+const IssuerProxy = z.union(
+  [
+    proxyUrl().transform((text) => ({ url: text, credentials: undefined })),
+    section(
+      {
+        url: proxyUrl(),
+        user: text('the name of a user, without a colon', /^[^:\s]+$/).describe('User that the proxy knows.'),
+        password: SecretReference.describe('Password of that user.'),
+      },
+      { expected: PROXY_MAP },
+    ).transform(({ url, ...credentials }) => ({ url, credentials })),
+  ],
+  {
+    error: ({ input }: { input?: unknown }) =>
+      typeof input === 'string' && /^https?:\/\/[^/]*@/.test(input)
+        ? `expected ${PROXY_MAP}: a URL holds no user name or password here, it is logged`
+        : `expected the URL of a proxy, such as ${PROXY}, or ${PROXY_MAP}`,
+  },
+);
+
 /** `issuers.NAME`. */
 export const Issuer = section(
   {
@@ -85,6 +110,9 @@ export const Issuer = section(
       .describe(
         "PEM file with the roots that sign the CA's own HTTPS certificate, when Node's own roots lack them.",
       ),
+    proxy: IssuerProxy.optional().describe(
+      'HTTP proxy on the way to the CA, which has to allow CONNECT; HTTPS_PROXY is not looked at.',
+    ),
     timeout: duration({ min: '1s', max: '10m' }).prefault('30s').describe('Bound of one request to the CA.'),
     limits: Limits.optional().describe(
       "Rate limits of the CA that kacme keeps to by itself; Let's Encrypt's own at Let's Encrypt by default.",

@@ -6,6 +6,7 @@ import type {
   IssuerSpec,
   KacmeConfig,
   PoolSpec,
+  ProxySpec,
   VerifySpec,
 } from '../domain/model.ts';
 import { formatEndpoint } from './address.ts';
@@ -44,7 +45,7 @@ export function effectiveConfig(config: KacmeConfig): ConfigInput {
   };
 }
 
-function describeIssuer({ directory, contact, profile, eab, caFile, timeoutMs, limits }: IssuerSpec) {
+function describeIssuer({ directory, contact, profile, eab, caFile, proxy, timeoutMs, limits }: IssuerSpec) {
   return {
     directory: withoutPassword(directory),
     contact: [...contact],
@@ -52,9 +53,17 @@ function describeIssuer({ directory, contact, profile, eab, caFile, timeoutMs, l
     profile,
     eab: eab && { keyId: eab.keyId, hmacKey: eab.hmacKey },
     caFile,
+    proxy: proxy && describeProxy(proxy),
     timeout: formatDuration(timeoutMs),
     limits: describeLimits(limits, directory),
   };
+}
+
+function describeProxy({ url, credentials }: ProxySpec) {
+  const shown = withoutPassword(url);
+  return credentials === undefined
+    ? shown
+    : { url: shown, user: credentials.user, password: credentials.password };
 }
 
 function describePool({ hosts, ssh, haproxy, verify, parallel }: PoolSpec): ConfigInput['pools'][string] {

@@ -10,9 +10,9 @@ type DeploymentOutput = ConfigOutput['deployments'][number];
 /** Gives things their names and absent keys their meaning. Cannot fail: the schema and the rules have passed. */
 export function resolveConfig(input: ConfigOutput): KacmeConfig {
   return {
-    issuers: mapValues(input.issuers, ({ timeout, profile, eab, caFile, limits, ...issuer }, name) => {
+    issuers: mapValues(input.issuers, ({ timeout, profile, eab, caFile, proxy, limits, ...issuer }, name) => {
       const rateLimits = resolveLimits(limits, issuer.directory);
-      return { name, ...issuer, profile, eab, caFile, timeoutMs: timeout, limits: rateLimits };
+      return { name, ...issuer, profile, eab, caFile, proxy, timeoutMs: timeout, limits: rateLimits };
     }),
     certificates: mapValues(input.certificates, (certificate, name) => ({ name, ...certificate })),
     pools: mapValues(input.pools, resolvePool),

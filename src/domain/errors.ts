@@ -20,6 +20,7 @@ export type ErrorCode =
   | 'ERR_CONTROL_REQUEST'
   // certificate authority
   | 'ERR_ACME_UNREACHABLE'
+  | 'ERR_ACME_PROXY'
   | 'ERR_ACME_TIMEOUT'
   | 'ERR_ACME_PROBLEM'
   | 'ERR_ACME_RATE_LIMITED'

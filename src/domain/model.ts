@@ -22,10 +22,18 @@ export interface IssuerSpec {
    * of NODE_EXTRA_CA_CERTS; never the system's.
    */
   readonly caFile: string | undefined;
+  /** What stands between this machine and the CA; variables such as HTTPS_PROXY are not looked at. */
+  readonly proxy: ProxySpec | undefined;
   /** Bound of one request to the CA. */
   readonly timeoutMs: number;
   /** What the CA allows; kacme waits instead of exceeding it. */
   readonly limits: RateLimits;
+}
+
+/** An HTTP proxy that allows CONNECT. */
+export interface ProxySpec {
+  readonly url: string;
+  readonly credentials: { readonly user: string; readonly password: SecretRef } | undefined;
 }
 
 export interface CertificateSpec {

@@ -62,6 +62,7 @@ export function issuerSpec(directory: string, overrides: Partial<IssuerSpec> = {
     profile: undefined,
     eab: undefined,
     caFile: undefined,
+    proxy: undefined,
     timeoutMs: 10_000,
     limits: {},
     ...overrides,
@@ -80,7 +81,7 @@ export interface Connection {
 
 export async function connect(
   issuer: IssuerSpec,
-  options: { keyPem?: string; secret?: string; clock?: Clock } = {},
+  options: { keyPem?: string; secret?: string | (() => string); clock?: Clock } = {},
 ): Promise<Connection> {
   const requests: LoggedRequest[] = [];
   const results: string[] = [];
@@ -97,7 +98,8 @@ export async function connect(
     clock: options.clock ?? realClock,
     log,
     version: '0.0.0',
-    readSecret: async () => options.secret ?? '',
+    readSecret: async () =>
+      typeof options.secret === 'function' ? options.secret() : (options.secret ?? ''),
     onRequest: (_issuer, result) => results.push(result),
   });
   const keyPem = options.keyPem ?? (await createPki().generateKey('ecdsa-p256'));

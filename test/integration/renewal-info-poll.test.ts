@@ -64,6 +64,7 @@ function renewalInformation(deps: typeof app.deps): RenewalInformation {
     profile: undefined,
     eab: undefined,
     caFile: undefined,
+    proxy: undefined,
     timeoutMs: 1_000,
     limits: {},
   };

@@ -14,6 +14,7 @@ const issuer = (overrides: Partial<IssuerSpec> = {}): IssuerSpec => ({
   profile: undefined,
   eab: undefined,
   caFile: undefined,
+  proxy: undefined,
   timeoutMs: 1_000,
   limits: {},
   ...overrides,
@@ -23,7 +24,7 @@ describe('the connections to a CA', () => {
   let dispatchers: Dispatchers;
   let scratch: Awaited<ReturnType<typeof scratchDirectory>>;
   beforeEach(async () => {
-    dispatchers = new Dispatchers();
+    dispatchers = new Dispatchers(async () => 'secret');
     scratch = await scratchDirectory();
   });
   afterEach(async () => {

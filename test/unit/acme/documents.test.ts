@@ -40,6 +40,7 @@ const issuer: IssuerSpec = {
   profile: undefined,
   eab: undefined,
   caFile: undefined,
+  proxy: undefined,
   timeoutMs: 1_000,
   limits: {},
 };

@@ -70,6 +70,7 @@ export const issuer = (limits: RateLimits = {}, name = 'ca'): IssuerSpec => ({
   profile: undefined,
   eab: undefined,
   caFile: undefined,
+  proxy: undefined,
   timeoutMs: 1_000,
   limits,
 });

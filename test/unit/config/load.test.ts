@@ -28,6 +28,7 @@ describe('a valid configuration', () => {
           profile: undefined,
           eab: undefined,
           caFile: undefined,
+          proxy: undefined,
           timeoutMs: 30_000,
           limits: LETS_ENCRYPT_LIMITS,
         },

@@ -78,6 +78,17 @@ describe('an issuer is refused', () => {
       valid('Agreed: true', 'Agreed: yes'),
       `${issuer}.termsOfServiceAgreed: expected true: `,
     ],
+    [
+      'with the password of a proxy in its URL',
+      extra('proxy: http://kacme:secret@proxy.test:3128'),
+      `${issuer}.proxy: expected { url: URL, user: NAME, password: { file: PATH } }: a URL holds no`,
+    ],
+    ['with a proxy that is no URL', extra('proxy: proxy.test:3128'), `${issuer}.proxy: expected `],
+    [
+      'with the user of a proxy and no password',
+      extra('proxy: { url: http://proxy.test, user: kacme }'),
+      `${issuer}.proxy.password: is required`,
+    ],
     ['with a relative caFile', extra('caFile: ca.pem'), `${issuer}.caFile: expected an absolute path`],
     [
       'with an external account without its key',

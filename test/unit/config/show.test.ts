@@ -17,6 +17,7 @@ const EVERYTHING = `issuers:
     profile: tlsserver
     eab: { keyId: abc, hmacKey: { env: EAB_KEY } }
     caFile: /ca.pem
+    proxy: { url: http://proxy.example.org:3128, user: kacme, password: { file: /proxy.secret } }
     timeout: 90s
     limits: { ordersPerAccount: { count: 7, per: 1h } }
 certificates:
