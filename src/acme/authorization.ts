@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { canonicalIdentifier } from '../domain/ip-address.ts';
 import type { Authorization } from '../ports/certificate-authority.ts';
 import { parseDocument } from './document.ts';
 import { describeError } from './order.ts';
@@ -29,7 +30,7 @@ export function parseAuthorization(url: string, response: AcmeResponse, signer: 
   const http01 = challenges.find(({ type, token }) => type === 'http-01' && TOKEN.test(token ?? ''));
   return {
     url,
-    identifier: wildcard === true ? `*.${identifier.value}` : identifier.value,
+    identifier: wildcard === true ? `*.${identifier.value}` : canonicalIdentifier(identifier.value),
     status,
     http01:
       http01?.token === undefined

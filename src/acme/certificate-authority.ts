@@ -1,5 +1,4 @@
 import type { Logger } from 'pino';
-import type { IssuerSpec } from '../domain/model.ts';
 import type { RenewalInfoAnswer } from '../domain/renewal-info.ts';
 import type {
   Authorization,
@@ -72,14 +71,13 @@ export function connectCertificateAuthorities(deps: CertificateAuthorityDeps): C
         monotonicMs: () => deps.clock.monotonicMs(),
       });
       const account = new AcmeAccount({ issuer, session, readSecret: deps.readSecret });
-      return new AcmeCertificateAuthority(issuer, session, account, { clock: deps.clock, log });
+      return new AcmeCertificateAuthority(session, account, { clock: deps.clock, log });
     },
     close: () => dispatchers.close(),
   };
 }
 
 class AcmeCertificateAuthority implements CertificateAuthority {
-  readonly #issuer: IssuerSpec;
   readonly #session: AcmeSession;
   readonly #account: AcmeAccount;
   readonly #clock: Clock;
@@ -88,12 +86,10 @@ class AcmeCertificateAuthority implements CertificateAuthority {
   readonly #finalized = new Map<string, Date | undefined>();
 
   constructor(
-    issuer: IssuerSpec,
     session: AcmeSession,
     account: AcmeAccount,
     { clock, log }: Pick<CertificateAuthorityDeps, 'clock' | 'log'>,
   ) {
-    this.#issuer = issuer;
     this.#session = session;
     this.#account = account;
     this.#clock = clock;
@@ -104,9 +100,15 @@ class AcmeCertificateAuthority implements CertificateAuthority {
     return this.#account.ensure(options);
   }
 
+  async profiles(
+    options: Parameters<CertificateAuthority['profiles']>[0],
+  ): Promise<Readonly<Record<string, string>> | undefined> {
+    return (await this.#session.directory(options)).profiles;
+  }
+
   async newOrder(
     identifiers: readonly string[],
-    { replaces, ...options }: EffectOptions & { readonly replaces?: string | undefined },
+    { replaces, profile, ...options }: Parameters<CertificateAuthority['newOrder']>[1],
   ): Promise<Order> {
     const directory = await this.#session.directory(options);
     const order = async (payload: object) => {
@@ -114,7 +116,7 @@ class AcmeCertificateAuthority implements CertificateAuthority {
       const response = await this.#account.post(request, options);
       return parseOrder(requireLocation(response), response);
     };
-    const payload = orderPayload(this.#issuer, identifiers, directory);
+    const payload = orderPayload(identifiers, profile);
     if (replaces === undefined || directory.renewalInfo === undefined) return order(payload);
     try {
       return await order({ ...payload, replaces });
@@ -221,6 +223,7 @@ class AcmeCertificateAuthority implements CertificateAuthority {
  * refusal counts that the next order would not meet all the same.
  */
 function mayRefuseReplaces(error: unknown): boolean {
-  if (!(error instanceof AcmeProblemError) || error.code === 'ERR_ACME_RATE_LIMITED') return false;
+  if (!(error instanceof AcmeProblemError)) return false;
+  if (error.code === 'ERR_ACME_RATE_LIMITED' || error.code === 'ERR_ACME_PROFILE') return false;
   return error.status >= 400 && error.status < 500 && error.type !== 'badNonce';
 }

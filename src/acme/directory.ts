@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { parseDocument } from './document.ts';
-import type { AcmeResponse } from './transport.ts';
+import { type AcmeResponse, quote } from './transport.ts';
 
 const directorySchema = z.object({
   newNonce: z.url(),
@@ -10,7 +10,6 @@ const directorySchema = z.object({
   meta: z
     .object({
       termsOfService: z.string().optional(),
-      /** draft-ietf-acme-profiles: descriptions by name. */
       profiles: z.record(z.string(), z.unknown()).optional(),
     })
     .default({}),
@@ -25,8 +24,8 @@ export interface Directory {
   readonly renewalInfo: string | undefined;
   /** URL of the terms that an account must agree to. */
   readonly termsOfService: string | undefined;
-  /** Undefined when the CA knows no profiles. */
-  readonly profiles: readonly string[] | undefined;
+  /** Descriptions by name (draft-ietf-acme-profiles section 3); undefined when the CA knows no profiles. */
+  readonly profiles: Readonly<Record<string, string>> | undefined;
 }
 
 /** Throws `ERR_ACME_MALFORMED`. */
@@ -38,6 +37,15 @@ export function parseDirectory(response: AcmeResponse): Directory {
     newOrder,
     renewalInfo,
     termsOfService: meta.termsOfService,
-    profiles: meta.profiles === undefined ? undefined : Object.keys(meta.profiles),
+    profiles: meta.profiles && describeProfiles(meta.profiles),
   };
+}
+
+/** They become part of messages, and their form is the CA's own. */
+function describeProfiles(profiles: Readonly<Record<string, unknown>>): Readonly<Record<string, string>> {
+  const described = Object.entries(profiles).map(([name, description]) => [
+    name,
+    typeof description === 'string' && description !== '' ? quote(description) : 'without a description',
+  ]);
+  return Object.fromEntries(described);
 }

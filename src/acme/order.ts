@@ -1,9 +1,6 @@
-import { isIP } from 'node:net';
 import * as z from 'zod';
-import { KacmeError } from '../domain/errors.ts';
-import type { IssuerSpec } from '../domain/model.ts';
+import { isIpAddress } from '../domain/ip-address.ts';
 import type { Order } from '../ports/certificate-authority.ts';
-import type { Directory } from './directory.ts';
 import { parseDocument } from './document.ts';
 import { describeProblem, readProblem } from './problem.ts';
 import type { AcmeResponse } from './transport.ts';
@@ -15,6 +12,7 @@ const orderSchema = z.object({
   certificate: z.url().optional(),
   expires: z.iso.datetime({ offset: true }).optional(),
   replaces: z.string().optional(),
+  profile: z.string().optional(),
   error: z.unknown().optional(),
 });
 
@@ -29,6 +27,7 @@ export function parseOrder(url: string, response: AcmeResponse): Order {
     certificate: order.certificate,
     expires: order.expires === undefined ? undefined : new Date(order.expires),
     replaces: order.replaces,
+    profile: order.profile,
     error: describeError(order.error),
   };
 }
@@ -40,27 +39,11 @@ export function describeError(error: unknown): string | undefined {
   return problem === undefined ? 'the CA gives no readable reason' : describeProblem(problem);
 }
 
-/** The payload of newOrder (section 7.4), with the issuer's profile. */
-export function orderPayload(
-  issuer: IssuerSpec,
-  identifiers: readonly string[],
-  directory: Directory,
-): object {
-  const { profile } = issuer;
-  if (profile !== undefined && !(directory.profiles ?? []).includes(profile)) {
-    throw unknownProfile(issuer.name, profile, directory.profiles);
-  }
+/** The payload of newOrder (section 7.4), with a profile (draft-ietf-acme-profiles section 4) where one is given. */
+export function orderPayload(identifiers: readonly string[], profile: string | undefined): object {
   return {
     // RFC 8738: an address is an identifier of type ip.
-    identifiers: identifiers.map((value) => ({ type: isIP(value) === 0 ? 'dns' : 'ip', value })),
+    identifiers: identifiers.map((value) => ({ type: isIpAddress(value) ? 'ip' : 'dns', value })),
     ...(profile === undefined ? {} : { profile }),
   };
-}
-
-function unknownProfile(issuer: string, profile: string, offered: readonly string[] | undefined): KacmeError {
-  const choice = offered === undefined ? 'it knows no profiles' : `it offers ${offered.join(', ')}`;
-  return new KacmeError('ERR_ACME_ORDER', `issuer ${issuer}: the CA has no profile ${profile}: ${choice}`, {
-    retry: 'never',
-    remedy: `correct or remove issuers.${issuer}.profile`,
-  });
 }

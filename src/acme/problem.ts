@@ -90,6 +90,13 @@ const TREATMENTS: Readonly<Record<string, Treatment>> = {
     retry: 'never',
     remedy: "set the issuer's eab (keyId and hmacKey) to the values that the CA gave you",
   },
+  /** draft-ietf-acme-profiles section 5. */
+  invalidProfile: {
+    retry: 'never',
+    code: 'ERR_ACME_PROFILE',
+    remedy:
+      "set the profile of the certificate or of its issuer to one that the CA's words allow, or remove it",
+  },
   invalidContact: { retry: 'never', remedy: "correct the issuer's contact, such as mailto:ops@example.org" },
   rejectedIdentifier: {
     retry: 'never',

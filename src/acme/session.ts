@@ -50,11 +50,12 @@ export class AcmeSession {
     this.signer = options.signer;
   }
 
-  /** RFC 8555 section 7.1.1; asked once a day. */
-  async directory({ signal }: { signal: AbortSignal }): Promise<Directory> {
+  /** RFC 8555 section 7.1.1; asked once a day, unless it must be `fresh`. */
+  async directory({ signal, fresh = false }: { signal: AbortSignal; fresh?: boolean }): Promise<Directory> {
     const { transport, directoryUrl, monotonicMs } = this.#options;
     const held = this.#directory;
-    if (held !== undefined && monotonicMs() - held.readAtMs < DIRECTORY_MAX_AGE_MS) return held.directory;
+    if (!fresh && held !== undefined && monotonicMs() - held.readAtMs < DIRECTORY_MAX_AGE_MS)
+      return held.directory;
     const request = { resource: 'directory', method: 'GET', url: directoryUrl } as const;
     const directory = parseDirectory(await transport.send(request, { signal }));
     this.#directory = { directory, readAtMs: monotonicMs() };

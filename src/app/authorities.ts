@@ -1,5 +1,6 @@
 import { reportError } from '../domain/errors.ts';
-import type { IssuerSpec } from '../domain/model.ts';
+import { type IssuanceTerms, issuanceTerms } from '../domain/issuance-terms.ts';
+import type { CertificateSpec, IssuerSpec } from '../domain/model.ts';
 import type { CertificateAuthority } from '../ports/certificate-authority.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Versioned } from '../ports/state-store.ts';
@@ -63,6 +64,11 @@ export class Authorities {
     this.#connected.set(spec.name, connecting);
     connecting.catch(() => this.#connected.delete(spec.name));
     return connecting;
+  }
+
+  /** What to ask of the issuer for a certificate, beside its names. */
+  terms(spec: CertificateSpec, issuer: string): IssuanceTerms {
+    return issuanceTerms(spec, this.#spec(issuer));
   }
 
   /** What kacme asked of the issuer so far. */

@@ -1,6 +1,7 @@
 import { planCalendar } from '../domain/calendar.ts';
 import type { Calendar, PlannedCertificate } from '../domain/calendar-model.ts';
 import { isLetsEncrypt } from '../domain/known-limits.ts';
+import { letsEncryptProfile } from '../domain/known-profiles.ts';
 import { LETS_ENCRYPT_CLASSIC, type LifetimeRule } from '../domain/lifetimes.ts';
 import type { IssuerSpec } from '../domain/model.ts';
 import { type Ledger, shareOf } from '../domain/rate-ledger.ts';
@@ -26,7 +27,11 @@ export interface IssuerOutlook {
 
 /** The coming orders at one issuer if nothing fails, and their use of its limits. The same whenever it is asked. */
 export function calendarOf(outlook: IssuerOutlook): IssuerCalendar {
-  const { issuer, certificates, ledger, from } = outlook;
+  const { issuer, ledger, from } = outlook;
+  const certificates = outlook.certificates.map((certificate) => {
+    const lifetimes = announcedLifetimes(issuer, certificate.spec.profile ?? issuer.profile);
+    return lifetimes === undefined ? certificate : { ...certificate, lifetimes };
+  });
   const { limits } = issuer;
   const calendar = planCalendar({
     certificates,
@@ -36,7 +41,7 @@ export function calendarOf(outlook: IssuerOutlook): IssuerCalendar {
     limits,
     ledger,
     registeredDomain: outlook.registeredDomain,
-    lifetimes: lifetimesOf(issuer, certificates),
+    lifetimes: lifetimesSoFar(certificates),
     windows: undefined,
     outages: [],
     ordersInFlight: outlook.ordersInFlight,
@@ -64,12 +69,19 @@ export function calendarOf(outlook: IssuerOutlook): IssuerCalendar {
   };
 }
 
-/** Let's Encrypt has announced its lifetimes; another CA goes on as it is, by the shortest that it has issued. */
-function lifetimesOf(
-  { directory, profile = 'classic' }: IssuerSpec,
-  certificates: readonly PlannedCertificate[],
-): readonly LifetimeRule[] {
-  if (isLetsEncrypt(directory) && profile === 'classic') return LETS_ENCRYPT_CLASSIC;
+/** Let's Encrypt has said in advance how long its certificates live, by profile. */
+function announcedLifetimes(
+  { directory }: IssuerSpec,
+  profile: string | undefined,
+): readonly LifetimeRule[] | undefined {
+  const rule = isLetsEncrypt(directory) ? letsEncryptProfile(profile) : undefined;
+  if (rule === undefined) return undefined;
+  const { lifetimeMs } = rule;
+  return lifetimeMs === undefined ? LETS_ENCRYPT_CLASSIC : [{ from: new Date(0), lifetimeMs }];
+}
+
+/** Another CA goes on as it is, by the shortest that it has issued. */
+function lifetimesSoFar(certificates: readonly PlannedCertificate[]): readonly LifetimeRule[] {
   const lifetimes = certificates.flatMap(({ held }) =>
     held?.origin === 'acme' ? [held.notAfter.getTime() - held.notBefore.getTime()] : [],
   );

@@ -2,6 +2,7 @@ import type { Logger } from 'pino';
 import { effectivePool } from '../domain/effective-pool.ts';
 import { KacmeError, reportError } from '../domain/errors.ts';
 import { HostError } from '../domain/host-error.ts';
+import { isIpAddress } from '../domain/ip-address.ts';
 import { Lane } from '../domain/lane.ts';
 import type { DeploymentSpec, KacmeConfig, PoolSpec } from '../domain/model.ts';
 import type { HostObservation } from '../domain/observation.ts';
@@ -383,7 +384,9 @@ function laneOf(lanes: Map<string, Lane>, id: string, concurrency: number): Lane
 
 /** SNI of the verifying handshakes: HAProxy chooses among its certificates by it. */
 function servernameOf({ place }: Desired): string {
-  return place.identifiers[0] ?? '';
+  const [first = ''] = place.identifiers;
+  // By an address nobody can ask for a certificate that is not HAProxy's default (RFC 6066 section 3).
+  return place.identifiers.find((identifier) => !isIpAddress(identifier)) ?? first;
 }
 
 function changeFor(place: Place, desired: Desired, decision: PlaceChange) {

@@ -15,6 +15,7 @@ import type { Authorities } from './authorities.ts';
 import type { Bundles } from './bundles.ts';
 import type { AppDeps } from './deps.ts';
 import { OrderJournal, type StoredOrder, sameNames } from './order-journal.ts';
+import { assertProfileOffered } from './profile.ts';
 import type { RateBook } from './rate-book.ts';
 import { backoffRecord, challengeRecord, listRecords, loadRecord, orderRecord } from './records.ts';
 import { renewalInfoOf } from './renewal-info.ts';
@@ -65,12 +66,16 @@ export class CertificateIssuer {
     options: EffectOptions,
   ): Promise<void> {
     const book = await this.#authorities.book(issuer);
-    const journal = new OrderJournal(spec, issuer, { ...this.#deps, book, log });
+    const terms = this.#authorities.terms(spec, issuer);
+    const journal = new OrderJournal(spec, issuer, { ...this.#deps, book, terms, log });
     const { kind, replaces } = await this.#lineageOf(spec, issuer, options);
     let stored = await journal.load(options);
     if (stored === undefined) await book.assertTakes({ identifiers: spec.identifiers, kind }, options);
     // Before the CA hears of it, unless the CA has already seen the path work.
-    if (stored?.order.state !== 'finalizing') await this.#checkChallengePath(spec, log, options);
+    if (stored?.order.state !== 'finalizing') {
+      await assertProfileOffered(terms, issuer, await this.#authorities.connection(issuer, options), options);
+      await this.#checkChallengePath(spec, log, options);
+    }
 
     const authority = await this.#authorityOf(issuer, book, options);
     let order: Order | undefined;

@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
-import { KacmeError } from '../domain/errors.ts';
+import { type ErrorCode, KacmeError } from '../domain/errors.ts';
+import type { IssuanceTerms } from '../domain/issuance-terms.ts';
 import type { CertificateSpec } from '../domain/model.ts';
 import type { OrderKind } from '../domain/rate-limits.ts';
 import { keyTypeOf } from '../domain/x509.ts';
@@ -7,6 +8,7 @@ import type { Authorization, CertificateAuthority, Order } from '../ports/certif
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Transaction } from '../ports/state-store.ts';
 import type { AppDeps } from './deps.ts';
+import { hasOtherProfile } from './profile.ts';
 import type { LedgerChange, RateBook } from './rate-book.ts';
 import { challengeRecord, loadRecord, type OrderRecord, orderRecord } from './records.ts';
 import { rateLimitedUntil } from './retry-after.ts';
@@ -21,7 +23,18 @@ interface PendingChallenge {
   readonly http01: NonNullable<Authorization['http01']>;
 }
 
-type OrderJournalDeps = Pick<AppDeps, 'store' | 'clock' | 'pki' | 'log'> & { readonly book: RateBook };
+type OrderJournalDeps = Pick<AppDeps, 'store' | 'clock' | 'pki' | 'log'> & {
+  readonly book: RateBook;
+  readonly terms: IssuanceTerms;
+};
+
+/** The CA's no to an order, whatever its reason. */
+const REFUSALS: ReadonlySet<ErrorCode> = new Set([
+  'ERR_ACME_PROBLEM',
+  'ERR_ACME_PROFILE',
+  'ERR_ACME_RATE_LIMITED',
+  'ERR_ACME_TERMS',
+]);
 
 /**
  * The in-flight order of one certificate at one issuer, in the store. Each state is written before the request
@@ -76,6 +89,10 @@ export class OrderJournal {
       await this.abandon(stored, order.error ?? 'the CA says it is invalid', options);
       return gone;
     }
+    if (hasOtherProfile(order, this.#deps.terms)) {
+      await this.abandon(stored, 'the configured profile has changed', options);
+      return gone;
+    }
     this.#log.info({ order: url, status: order.status }, 'order resumed');
     return { stored, order };
   }
@@ -98,7 +115,7 @@ export class OrderJournal {
       challengeTokens: [],
       createdAt: this.#deps.clock.now().toISOString(),
     };
-    const { book } = this.#deps;
+    const { book, terms } = this.#deps;
     const announced = await book.changing(
       book.ordered(intent),
       (part) => this.#put(intent, 0, part, options),
@@ -106,13 +123,14 @@ export class OrderJournal {
     );
     let order: Order;
     try {
-      order = await authority.newOrder(this.#spec.identifiers, { ...options, replaces });
+      order = await authority.newOrder(this.#spec.identifiers, {
+        ...options,
+        replaces,
+        profile: terms.profile?.value,
+      });
     } catch (error) {
       // The CA said no: there is no order. Anything else leaves open whether there is one.
-      if (
-        error instanceof KacmeError &&
-        (error.code === 'ERR_ACME_PROBLEM' || error.code === 'ERR_ACME_RATE_LIMITED')
-      ) {
+      if (error instanceof KacmeError && REFUSALS.has(error.code)) {
         const notBefore = rateLimitedUntil(error);
         const refused = notBefore === undefined ? undefined : book.refused(intent, notBefore);
         await this.abandon(announced, error.message, options, refused);

@@ -1,5 +1,6 @@
 import { isIPv4, isIPv6 as matchesIPv6, SocketAddress } from 'node:net';
 import { domainToASCII } from 'node:url';
+import { canonicalIdentifier } from '../domain/ip-address.ts';
 
 /** What a text of the configuration means, or why it means nothing. */
 export type Parsed<T> = { readonly value: T } | { readonly problem: string };
@@ -47,25 +48,34 @@ export function formatEndpoint({ host, port }: { readonly host: string; readonly
   return `${isIPv6(host) ? `[${host}]` : host}:${port}`;
 }
 
-/** A DNS identifier (RFC 8555 section 9.7.7) as the CA wants it: lower case, A-labels (RFC 5890). */
+/**
+ * An identifier as the CA wants it: a DNS name (RFC 8555 section 9.7.7) in lower case with A-labels (RFC 5890), an IP
+ * address (RFC 8738 section 3) in its shortest form.
+ */
 export function parseIdentifier(text: string): Parsed<string> {
   if (text.includes('*')) {
     return { problem: 'wildcards need DNS-01 challenges, which do not exist in kacme yet: list each name' };
   }
   // Before domainToASCII: it reads addresses, URLs and percent signs as browsers do.
-  if (isIP(text.replace(/^\[|\]$/g, ''))) return { problem: IP_REFUSED };
+  if (isIP(text)) return parseIpAddress(text);
+  if (isIP(text.replace(/^\[|\]$/g, ''))) return { problem: 'expected an IPv6 address without brackets' };
   if (/[\s/:@%?#\\[\]]/.test(text))
-    return { problem: 'expected a DNS name alone: no scheme, port, path or space' };
+    return { problem: 'expected a DNS name or an IP address alone: no scheme, port, path or space' };
   if (text.endsWith('.')) return { problem: 'expected a DNS name without the final dot' };
   const name = domainToASCII(text);
-  if (isIP(name)) return { problem: IP_REFUSED };
+  if (isIP(name)) return { problem: `an IPv4 address is written as four decimal numbers, here ${name}` };
   if (name.length === 0 || name.length > 253 || !name.split('.').every((label) => LABEL.test(label))) {
     return { problem: 'not a DNS name: letters, digits and hyphens, at most 63 between dots and 253 in all' };
   }
   return { value: name };
 }
 
-const IP_REFUSED = 'IP addresses cannot be certified by kacme yet: expected a DNS name';
+function parseIpAddress(text: string): Parsed<string> {
+  if (text.includes('%')) return { problem: 'an IP address with a zone means something on one machine only' };
+  const value = canonicalIdentifier(text);
+  if (value.startsWith('::ffff:')) return { problem: 'an IPv4 address is written as such, not within IPv6' };
+  return { value };
+}
 
 function isName(text: string): boolean {
   // 10.0.0.256 is a mistyped address, not a name: no top level domain is a number.

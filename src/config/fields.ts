@@ -147,7 +147,7 @@ export function url(schemes: readonly string[], example: string) {
   });
 }
 
-export const identifier = () => parsed('a DNS name', parseIdentifier);
+export const identifier = () => parsed('a DNS name or an IP address', parseIdentifier);
 
 export const listen = (example: string) =>
   parsed(`an address and a port to listen on, such as "${example}"`, (input) => {

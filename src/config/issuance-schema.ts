@@ -72,6 +72,9 @@ const IssuerProxy = z.union(
   },
 );
 
+const profile = () =>
+  text('the name of a profile that the CA offers, such as tlsserver', /^[\w.-]+$/).optional();
+
 /** `issuers.NAME`. */
 export const Issuer = section(
   {
@@ -91,9 +94,7 @@ export const Issuer = section(
           'were read and agreed to',
       })
       .describe("That you have read the CA's terms of service and agree to them."),
-    profile: text('the name of a profile that the CA offers, such as tlsserver', /^[\w.-]+$/)
-      .optional()
-      .describe('Certificate profile to ask for; the CA chooses when it is not given.'),
+    profile: profile().describe('Certificate profile to ask for; the CA chooses when it is not given.'),
     eab: section(
       {
         keyId: text('the key identifier that the CA gave', /^\S+$/).describe(
@@ -125,9 +126,11 @@ export const Issuer = section(
 export const Certificate = section(
   {
     identifiers: z
-      .array(identifier(), { error: 'expected a list of DNS names' })
-      .min(1, 'expected at least one DNS name')
-      .describe('DNS names the certificate is for; international ones are turned into A-labels.'),
+      .array(identifier(), { error: 'expected a list of DNS names and IP addresses' })
+      .min(1, 'expected at least one DNS name or IP address')
+      .describe(
+        'DNS names and IP addresses the certificate is for; international names are turned into A-labels.',
+      ),
     issuers: z
       .array(z.string({ error: 'expected the name of an issuer' }), {
         error: 'expected a list of names of issuers',
@@ -140,6 +143,10 @@ export const Certificate = section(
     )
       .prefault('ecdsa-p256')
       .describe('Type of the private key.'),
+    profile: profile().describe("Certificate profile to ask for, in place of the issuer's."),
   },
-  { expected: 'a certificate: identifiers, issuers, key' },
+  {
+    expected: 'a certificate: identifiers, issuers, key',
+    later: { challenge: 'HTTP-01 is the only kind of challenge; DNS-01, and wildcards with it, are planned' },
+  },
 );

@@ -24,8 +24,8 @@ export function effectiveConfig(config: KacmeConfig): ConfigInput {
   const { challenge, operations, control, store, reconcile, keepBundles, log } = config;
   return {
     issuers: mapValues(config.issuers, describeIssuer),
-    certificates: mapValues(config.certificates, ({ identifiers, issuers, key }) => {
-      return { identifiers: [...identifiers], issuers: [...issuers], key };
+    certificates: mapValues(config.certificates, ({ identifiers, issuers, key, profile }) => {
+      return { identifiers: [...identifiers], issuers: [...issuers], key, profile };
     }),
     pools: mapValues(config.pools, describePool),
     deployments: config.deployments.map(describeDeployment),

@@ -14,7 +14,11 @@ export function resolveConfig(input: ConfigOutput): KacmeConfig {
       const rateLimits = resolveLimits(limits, issuer.directory);
       return { name, ...issuer, profile, eab, caFile, proxy, timeoutMs: timeout, limits: rateLimits };
     }),
-    certificates: mapValues(input.certificates, (certificate, name) => ({ name, ...certificate })),
+    certificates: mapValues(input.certificates, ({ profile, ...certificate }, name) => ({
+      name,
+      ...certificate,
+      profile,
+    })),
     pools: mapValues(input.pools, resolvePool),
     deployments: input.deployments.map(resolveDeployment),
     challenge: input.challenge,

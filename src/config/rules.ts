@@ -1,6 +1,7 @@
 import { formatEndpoint, parseEndpoint, parseIdentifier } from './address.ts';
 import { socketProblem } from './fields.ts';
 import { type ConfigPath, formatPath } from './issue.ts';
+import { letsEncryptRules, type OrderedAt } from './lets-encrypt-rules.ts';
 import { defaultControlSocket } from './resolve.ts';
 import { didYouMean } from './suggestion.ts';
 import type { Mistake } from './tree.ts';
@@ -9,6 +10,8 @@ import type { Mistake } from './tree.ts';
 interface Plain {
   readonly [key: string]: unknown;
   readonly issuers?: unknown;
+  readonly directory?: unknown;
+  readonly profile?: unknown;
   readonly certificates?: unknown;
   readonly identifiers?: unknown;
   readonly pools?: unknown;
@@ -58,7 +61,18 @@ function certificateRules(path: ConfigPath, certificate: Plain, issuers: Plain):
     ...duplicates([...path, 'identifiers'], listOf(certificate.identifiers), normalIdentifier),
     ...duplicates([...path, 'issuers'], names, (name) => name),
     ...names.flatMap((name, index) => unknown([...path, 'issuers', index], name, issuers, 'issuer')),
+    ...names.flatMap((name) => letsEncryptRules(path, orderedAt(name, certificate, issuers))),
   ];
+}
+
+function orderedAt(name: unknown, certificate: Plain, issuers: Plain): OrderedAt {
+  const issuer = String(name);
+  const { directory, profile } = mapOf(Object.hasOwn(issuers, issuer) ? issuers[issuer] : undefined);
+  const identifiers = listOf(certificate.identifiers).map((text) => {
+    const identifier = parseIdentifier(String(text));
+    return 'value' in identifier ? identifier.value : undefined;
+  });
+  return { issuer, directory, issuerProfile: profile, certificateProfile: certificate.profile, identifiers };
 }
 
 function poolRules(path: ConfigPath, pool: Plain): Mistake[] {

@@ -3,6 +3,9 @@ import { absolutePath, duration, listen, named, oneOf, section, socketPath, url,
 import { Certificate, Issuer } from './issuance-schema.ts';
 import { Deployment, Pool } from './pool-schema.ts';
 
+const ONLY_HTTP_01 =
+  'HTTP-01 is the only kind of challenge: remove it and list each name; DNS-01, and wildcards with it, are planned';
+
 const Challenge = section(
   {
     listen: listen('127.0.0.1:8081')
@@ -26,7 +29,10 @@ const Challenge = section(
       .prefault('direct')
       .describe('How kacme tests that a challenge can be fetched before it asks the CA.'),
   },
-  { expected: '{ listen: "HOST:PORT", selfCheck: ... }' },
+  {
+    expected: '{ listen: "HOST:PORT", selfCheck: ... }',
+    later: { type: ONLY_HTTP_01, dns: ONLY_HTTP_01 },
+  },
 );
 
 const Store = section(

@@ -16,6 +16,8 @@ export interface PlannedCertificate {
   readonly held: PlannedBundle | undefined;
   readonly renewalInfo: RenewalInfoState | undefined;
   readonly backoff: BackoffState | undefined;
+  /** Where they differ from those of the request, as with a profile of its own. */
+  readonly lifetimes?: readonly LifetimeRule[];
 }
 
 export interface Outage {

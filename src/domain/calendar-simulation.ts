@@ -1,5 +1,5 @@
 import type { CalendarDay, CalendarRequest, PlannedBundle, PlannedOrder } from './calendar-model.ts';
-import { lifetimeAt } from './lifetimes.ts';
+import { type LifetimeRule, lifetimeAt } from './lifetimes.ts';
 import type { CertificateSpec } from './model.ts';
 import { PriorityQueue } from './priority-queue.ts';
 import { changesByAbandoning, changesByIssuance, changesByOrder, judgeOrder } from './rate-ledger.ts';
@@ -21,6 +21,7 @@ const DAY_MS = 86_400_000;
 interface Track {
   readonly spec: CertificateSpec;
   readonly asNew: LimitedOrder;
+  readonly lifetimes: readonly LifetimeRule[];
   held: PlannedBundle | undefined;
   renewalInfo: RenewalInfoState | undefined;
   backoff: BackoffState | undefined;
@@ -70,15 +71,18 @@ export class Simulation {
       failed: 0,
       deferred: 0,
     }));
-    this.#tracks = certificates.map(({ spec, held, renewalInfo, backoff }) => ({
-      spec,
-      asNew: limitedOrder({ account, identifiers: spec.identifiers, kind: 'new' }, registeredDomain),
-      held,
-      renewalInfo,
-      backoff,
-      state: 'asleep',
-      wakes: 0,
-    }));
+    this.#tracks = certificates.map(
+      ({ spec, held, renewalInfo, backoff, lifetimes = request.lifetimes }) => ({
+        spec,
+        lifetimes,
+        asNew: limitedOrder({ account, identifiers: spec.identifiers, kind: 'new' }, registeredDomain),
+        held,
+        renewalInfo,
+        backoff,
+        state: 'asleep',
+        wakes: 0,
+      }),
+    );
   }
 
   get days(): readonly CalendarDay[] {
@@ -190,7 +194,7 @@ export class Simulation {
 
   #hold(track: Track): void {
     const notBefore = this.#now;
-    const notAfter = new Date(this.#nowMs + lifetimeAt(this.#request.lifetimes, notBefore));
+    const notAfter = new Date(this.#nowMs + lifetimeAt(track.lifetimes, notBefore));
     const renewAt = drawRenewAt(notBefore, notAfter, this.#now, this.#request.uniform());
     track.held = { identifiers: track.spec.identifiers, origin: 'acme', notBefore, notAfter, renewAt };
     track.renewalInfo = undefined;

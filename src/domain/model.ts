@@ -15,6 +15,7 @@ export interface IssuerSpec {
   readonly directory: string;
   readonly contact: readonly string[];
   readonly termsOfServiceAgreed: boolean;
+  /** Certificate profile (draft-ietf-acme-profiles) of the certificates that do not choose one themselves. */
   readonly profile: string | undefined;
   readonly eab: { readonly keyId: string; readonly hmacKey: SecretRef } | undefined;
   /**
@@ -38,11 +39,16 @@ export interface ProxySpec {
 
 export interface CertificateSpec {
   readonly name: string;
-  /** DNS names, lower case, A-labels, at least one, no duplicates. */
+  /**
+   * DNS names (lower case, A-labels) and IP addresses (`canonicalIdentifier`), at least one, no duplicates. What a
+   * certificate says of itself (`factsOf`) has the same form, so that the two compare as text.
+   */
   readonly identifiers: readonly string[];
   /** Names of issuers in order of preference, at least one. */
   readonly issuers: readonly string[];
   readonly key: KeyType;
+  /** In place of the issuer's. */
+  readonly profile: string | undefined;
 }
 
 /** Where one host's sshd answers. `name` is the address, unless the operator gave it a name. */

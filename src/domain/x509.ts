@@ -1,4 +1,5 @@
 import { createHash, createPrivateKey, X509Certificate } from 'node:crypto';
+import { canonicalIdentifier } from './ip-address.ts';
 import type { KeyType } from './model.ts';
 
 /** What kacme needs to know of a leaf certificate (RFC 5280). */
@@ -7,7 +8,7 @@ export interface CertificateFacts {
   readonly fingerprint256: string;
   /** SHA-1 of the DER, lower-case hex: its identity in HAProxy's answers. */
   readonly fingerprint1: string;
-  /** subjectAltName, DNS names and IP addresses, lower case. */
+  /** subjectAltName: DNS names and IP addresses, as `canonicalIdentifier` spells them. */
   readonly identifiers: readonly string[];
   readonly notBefore: Date;
   readonly notAfter: Date;
@@ -43,8 +44,9 @@ function subjectAltNames(text: string | undefined): readonly string[] {
   if (text === undefined) return [];
   return text
     .split(', ')
-    .map((name) => /^(?:DNS|IP Address):(.+)$/.exec(name)?.[1]?.toLowerCase())
-    .filter((name) => name !== undefined);
+    .map((name) => /^(?:DNS|IP Address):(.+)$/.exec(name)?.[1])
+    .filter((name) => name !== undefined)
+    .map(canonicalIdentifier);
 }
 
 export type BundleJudgement =

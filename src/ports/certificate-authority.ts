@@ -12,6 +12,8 @@ export interface Order {
   readonly expires: Date | undefined;
   /** The certID that the CA has accepted as replaced by this order (RFC 9773 section 5). */
   readonly replaces: string | undefined;
+  /** As the CA has understood it (draft-ietf-acme-profiles section 4); undefined when it says nothing of profiles. */
+  readonly profile: string | undefined;
   /** The CA's own words when `invalid`. */
   readonly error: string | undefined;
 }
@@ -36,12 +38,24 @@ export interface CertificateAuthority {
   /** Finds the account of this key or creates it (section 7.3); resolves to its URL. Idempotent. */
   ensureAccount(options: EffectOptions): Promise<string>;
   /**
+   * The profiles that the CA offers (draft-ietf-acme-profiles section 3), descriptions by name; undefined when it knows
+   * none. Needs no account. Up to a day old unless `fresh`.
+   */
+  profiles(options: {
+    readonly signal: AbortSignal;
+    readonly fresh?: boolean;
+  }): Promise<Readonly<Record<string, string>> | undefined>;
+  /**
    * Section 7.4. Never repeated by the transport. `replaces` is the certID of the certificate that is renewed, sent
    * where the CA offers renewal information; when the CA refuses the order with it, one without it is sent.
    */
   newOrder(
     identifiers: readonly string[],
-    options: EffectOptions & { readonly replaces?: string | undefined },
+    options: EffectOptions & {
+      readonly replaces?: string | undefined;
+      /** `ERR_ACME_PROFILE` when the CA does not let it be used for these identifiers. */
+      readonly profile?: string | undefined;
+    },
   ): Promise<Order>;
   /** Undefined when the CA no longer knows it (HTTP 404); any other failure may pass and is thrown. */
   order(url: string, options: { signal: AbortSignal }): Promise<Order | undefined>;

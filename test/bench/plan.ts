@@ -69,6 +69,7 @@ function certificate(number: number): PlannedCertificate {
       identifiers: [name, `www.${name}`],
       issuers: ['letsencrypt'],
       key: 'ecdsa-p256',
+      profile: undefined,
     },
     held: undefined,
     renewalInfo: undefined,

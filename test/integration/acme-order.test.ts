@@ -194,13 +194,10 @@ test('a name that the CA does not issue for is refused once and for all, by name
   });
 });
 
-test('a profile is not asked of a CA that knows none', async ({ signal }) => {
-  const { issuer } = shared;
-  const { authority } = await connected({ ...issuer, profile: 'tlsserver' });
-  await expect(authority.newOrder(['one.test'], effect(signal))).rejects.toMatchObject({
-    code: 'ERR_ACME_ORDER',
-    message: expect.stringContaining('no profile tlsserver'),
-  });
+test('a CA that knows no profiles says so without an account', async ({ signal }) => {
+  const { authority, requests } = await connected(shared.issuer);
+  expect(await authority.profiles({ signal })).toBeUndefined();
+  expect(requests.map(({ resource }) => resource)).toEqual(['directory']);
 });
 
 test('a challenge that is answered wrongly makes the authorization invalid, with the words of the CA', async ({

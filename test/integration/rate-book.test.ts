@@ -5,7 +5,7 @@ import { KacmeError } from '../../src/domain/errors.ts';
 import type { CertificateSpec } from '../../src/domain/model.ts';
 import type { RateLimits } from '../../src/domain/rate-limits.ts';
 import type { CertificateAuthority, Order } from '../../src/ports/certificate-authority.ts';
-import { appFixture, effect, issuer, START, spec } from '../unit/app/app-fixture.ts';
+import { appFixture, effect, issuer, NO_TERMS, START, spec } from '../unit/app/app-fixture.ts';
 
 const HOUR_MS = 3_600_000;
 const limits: RateLimits = {
@@ -25,7 +25,7 @@ const bookWith = (changed: RateLimits = limits, name = 'ca') => new RateBook(iss
 const named = (name: string): CertificateSpec => ({ ...spec([`${name}.test`]), name });
 const orderOf = (name: string) => ({ identifiers: [`${name}.test`], kind: 'new' as const });
 const journalOf = (name: string, book = bookWith()) =>
-  new OrderJournal(named(name), 'ca', { ...app.deps, book });
+  new OrderJournal(named(name), 'ca', { ...app.deps, book, terms: NO_TERMS });
 
 /** A CA that takes every order, or refuses every one; counts what it heard. */
 function ca(refusal?: KacmeError) {
@@ -37,6 +37,7 @@ function ca(refusal?: KacmeError) {
     finalize: 'https://ca.test/order/1/finalize',
     certificate: undefined,
     replaces: undefined,
+    profile: undefined,
     expires: undefined,
     error: undefined,
   };
@@ -45,6 +46,7 @@ function ca(refusal?: KacmeError) {
   };
   const authority: CertificateAuthority = {
     ensureAccount: unasked,
+    profiles: unasked,
     newOrder: async () => {
       heard += 1;
       if (refusal !== undefined) throw refusal;
@@ -97,7 +99,7 @@ describe('an order beyond a limit', () => {
     for (const name of ['a', 'b']) await journalOf(name).open(authority, { kind: 'new' }, effect(signal));
     const deps = await app.restarted();
     const book = new RateBook(issuer(limits), deps);
-    const journal = new OrderJournal(named('c'), 'ca', { ...deps, book });
+    const journal = new OrderJournal(named('c'), 'ca', { ...deps, book, terms: NO_TERMS });
     await expect(journal.open(authority, { kind: 'new' }, effect(signal))).rejects.toMatchObject({
       code: 'ERR_RATE_LIMIT_NEAR',
     });

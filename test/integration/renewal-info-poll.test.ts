@@ -42,6 +42,7 @@ function renewalInformation(deps: typeof app.deps): RenewalInformation {
   };
   const authority: CertificateAuthority = {
     ensureAccount: unused,
+    profiles: unused,
     newOrder: unused,
     order: unused,
     authorization: unused,

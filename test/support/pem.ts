@@ -148,6 +148,14 @@ const keyIdentifier = (key: KeyObject): Buffer => createHash('sha1').update(publ
 /** RFC 5280 section 4.2.1.6 */
 function generalName(text: string): Buffer {
   if (isIP(text) === 4) return der.tagged(0x87, Buffer.from(text.split('.').map(Number)));
-  if (isIP(text) === 6) throw new Error(`IPv6 names are not needed yet: ${text}`);
+  if (isIP(text) === 6) return der.tagged(0x87, ipv6Bytes(text));
   return der.tagged(0x82, Buffer.from(text.startsWith('*.') ? text : domainToASCII(text)));
+}
+
+function ipv6Bytes(text: string): Buffer {
+  const [left = [], right = []] = text
+    .split('::')
+    .map((half) => half.split(':').filter((part) => part !== ''));
+  const zeros = Array.from({ length: 8 - left.length - right.length }, () => '0');
+  return Buffer.from([...left, ...zeros, ...right].map((part) => part.padStart(4, '0')).join(''), 'hex');
 }

@@ -7,7 +7,6 @@ import { orderPayload, parseOrder } from '../../../src/acme/order.ts';
 import { parseRenewalInfo, renewalInfoUrl } from '../../../src/acme/renewal-info.ts';
 import type { AcmeSigner } from '../../../src/acme/signer.ts';
 import type { AcmeResponse } from '../../../src/acme/transport.ts';
-import type { IssuerSpec } from '../../../src/domain/model.ts';
 import { testCa } from '../../support/pem.ts';
 
 const response = (body: unknown, headers: Readonly<Record<string, string>> = {}): AcmeResponse => ({
@@ -32,28 +31,6 @@ const order = {
   expires: '2026-03-02T12:00:00Z',
 };
 
-const issuer: IssuerSpec = {
-  name: 'main',
-  directory: 'https://ca.test/dir',
-  contact: [],
-  termsOfServiceAgreed: true,
-  profile: undefined,
-  eab: undefined,
-  caFile: undefined,
-  proxy: undefined,
-  timeoutMs: 1_000,
-  limits: {},
-};
-
-const directory = parseDirectory(
-  response({
-    newNonce: 'https://ca.test/nonce',
-    newAccount: 'https://ca.test/account',
-    newOrder: 'https://ca.test/order',
-    meta: { profiles: { classic: 'https://ca.test/classic', shortlived: 'https://ca.test/short' } },
-  }),
-);
-
 test('an order keeps what an issuance needs, with its URL', () => {
   expect(parseOrder('https://ca.test/order/1', response(order))).toEqual({
     url: 'https://ca.test/order/1',
@@ -63,6 +40,7 @@ test('an order keeps what an issuance needs, with its URL', () => {
     certificate: undefined,
     expires: new Date('2026-03-02T12:00:00Z'),
     replaces: undefined,
+    profile: undefined,
     error: undefined,
   });
 });
@@ -108,6 +86,12 @@ test('an authorization gives its http-01 challenge with the key authorization', 
   });
 });
 
+test('an authorization of an address has it in its shortest form, whatever the CA writes', async () => {
+  const identifier = { type: 'ip', value: '2001:DB8:0:0::7' };
+  const document = { status: 'pending', identifier, challenges: [] };
+  expect((await parseAuthorization('u', response(document), signer)).identifier).toBe('2001:db8::7');
+});
+
 test.each(['../../etc/passwd', 'a/b', 'a b', ''])(
   'a token %j that is not base64url is no challenge',
   (token) => {
@@ -137,7 +121,7 @@ test('a failed authorization tells what its challenge met', async () => {
 });
 
 test('names are ordered as dns and addresses as ip', () => {
-  expect(orderPayload(issuer, ['one.test', '192.0.2.1', '2001:db8::1'], directory)).toEqual({
+  expect(orderPayload(['one.test', '192.0.2.1', '2001:db8::1'], undefined)).toEqual({
     identifiers: [
       { type: 'dns', value: 'one.test' },
       { type: 'ip', value: '192.0.2.1' },
@@ -146,14 +130,33 @@ test('names are ordered as dns and addresses as ip', () => {
   });
 });
 
-test('a profile that the CA offers is sent, another is refused with the choice', () => {
-  expect(orderPayload({ ...issuer, profile: 'shortlived' }, ['one.test'], directory)).toHaveProperty(
-    'profile',
-    'shortlived',
-  );
-  expect(() => orderPayload({ ...issuer, profile: 'tlsserver' }, ['one.test'], directory)).toThrow(
-    'the CA has no profile tlsserver: it offers classic, shortlived',
-  );
+test('a profile is part of an order where one is chosen', () => {
+  expect(orderPayload(['one.test'], 'shortlived')).toMatchObject({ profile: 'shortlived' });
+  expect(orderPayload(['one.test'], undefined)).not.toHaveProperty('profile');
+});
+
+describe('the profiles of a directory', () => {
+  const urls = {
+    newNonce: 'https://ca.test/n',
+    newAccount: 'https://ca.test/a',
+    newOrder: 'https://ca.test/o',
+  };
+  test.each([
+    { when: 'there is no meta', meta: undefined, profiles: undefined },
+    { when: 'meta says nothing of them', meta: { website: 'https://ca.test' }, profiles: undefined },
+    {
+      when: 'they are described',
+      meta: { profiles: { classic: 'The usual', shortlived: 'https://ca.test/short' } },
+      profiles: { classic: '"The usual"', shortlived: '"https://ca.test/short"' },
+    },
+    {
+      when: 'their descriptions are odd',
+      meta: { profiles: { a: 7, b: 'two\nlines\u001b[2J', c: '' } },
+      profiles: { a: 'without a description', b: '"two lines [2J"', c: 'without a description' },
+    },
+  ])('are $profiles when $when', ({ meta, profiles }) => {
+    expect(parseDirectory(response({ ...urls, meta })).profiles).toEqual(profiles);
+  });
 });
 
 test('a chain is taken leaf first', () => {

@@ -1,6 +1,7 @@
 import { pino } from 'pino';
 import { onTestFinished } from 'vitest';
 import { loadRegisteredDomain } from '../../../src/compose/registered-domain.ts';
+import type { IssuanceTerms } from '../../../src/domain/issuance-terms.ts';
 import type { CertificateSpec, IssuerSpec, KacmeConfig } from '../../../src/domain/model.ts';
 import type { RateLimits } from '../../../src/domain/rate-limits.ts';
 import { createPki } from '../../../src/pki/pki.ts';
@@ -60,7 +61,11 @@ export const spec = (identifiers: readonly string[] = ['site.test']): Certificat
   identifiers,
   issuers: ['ca'],
   key: 'ecdsa-p256',
+  profile: undefined,
 });
+
+/** Nothing is asked of the CA beside the names. */
+export const NO_TERMS: IssuanceTerms = { profile: undefined };
 
 export const issuer = (limits: RateLimits = {}, name = 'ca'): IssuerSpec => ({
   name,

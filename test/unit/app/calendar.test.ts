@@ -6,7 +6,7 @@ import { DAY_MS, issuer, START } from './app-fixture.ts';
 const day = (days: number) => new Date(START.getTime() + days * DAY_MS);
 
 const certificate = (name: string, held?: PlannedCertificate['held']): PlannedCertificate => ({
-  spec: { name, identifiers: [`${name}.test`], issuers: ['ca'], key: 'ecdsa-p256' },
+  spec: { name, identifiers: [`${name}.test`], issuers: ['ca'], key: 'ecdsa-p256', profile: undefined },
   held,
   renewalInfo: undefined,
   backoff: undefined,
@@ -52,6 +52,18 @@ describe('the coming orders of an issuer', () => {
       },
     ]);
     expect({ expiring, unissued }).toEqual({ expiring: [], unissued: [] });
+  });
+
+  test("of Let's Encrypt come as often as each certificate's profile makes it", () => {
+    const directory = 'https://acme-v02.api.letsencrypt.org/directory';
+    const own = certificate('own');
+    const { orders } = planFor(
+      [certificate('common'), { ...own, spec: { ...own.spec, profile: 'shortlived' } }],
+      { issuer: { ...issuer(), directory } },
+    );
+    const of = (name: string) => orders.filter((order) => order.certificate === name).length;
+    expect(of('common')).toBe(1);
+    expect(of('own')).toBeGreaterThan(7);
   });
 
   test('wait for a limit that is used up already, and the plan says so', () => {

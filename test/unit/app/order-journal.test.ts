@@ -5,7 +5,7 @@ import { challengeRecord, loadRecord } from '../../../src/app/records.ts';
 import { type ErrorCode, KacmeError } from '../../../src/domain/errors.ts';
 import type { CertificateAuthority, Order } from '../../../src/ports/certificate-authority.ts';
 import type { EffectOptions } from '../../../src/ports/leadership.ts';
-import { appFixture, effect, issuer, spec } from './app-fixture.ts';
+import { appFixture, effect, issuer, NO_TERMS, spec } from './app-fixture.ts';
 
 const URL_OF_ORDER = 'https://ca.test/order/1';
 
@@ -17,6 +17,7 @@ const orderThatIs = (status: Order['status'], error?: string): Order => ({
   certificate: status === 'valid' ? 'https://ca.test/cert/1' : undefined,
   expires: undefined,
   replaces: undefined,
+  profile: undefined,
   error,
 });
 
@@ -33,6 +34,7 @@ function caWith(answer: Order | KacmeError): CertificateAuthority {
   };
   return {
     ensureAccount: unasked,
+    profiles: unasked,
     newOrder: give,
     order: give,
     authorization: unasked,
@@ -51,7 +53,11 @@ beforeEach(async () => {
 });
 
 const journalFor = (identifiers?: readonly string[]) =>
-  new OrderJournal(spec(identifiers), 'ca', { ...app.deps, book: new RateBook(issuer(), app.deps) });
+  new OrderJournal(spec(identifiers), 'ca', {
+    ...app.deps,
+    book: new RateBook(issuer(), app.deps),
+    terms: NO_TERMS,
+  });
 
 const opened = async (options: EffectOptions): Promise<StoredOrder> =>
   (await journalFor().open(caWith(orderThatIs('pending')), { kind: 'new' }, options)).stored;
@@ -69,6 +75,8 @@ describe('open', () => {
 
   test.for([
     { code: 'ERR_ACME_PROBLEM', left: undefined },
+    { code: 'ERR_ACME_PROFILE', left: undefined },
+    { code: 'ERR_ACME_TERMS', left: undefined },
     { code: 'ERR_ACME_RATE_LIMITED', left: undefined },
     { code: 'ERR_ACME_TIMEOUT', left: 'creating' },
     { code: 'ERR_ACME_UNREACHABLE', left: 'creating' },

@@ -167,6 +167,18 @@ store: { file: /var/lib/kacme }
   });
 
   test.each([
+    ['192.0.2.7', '192.0.2.7'],
+    ['"2001:0DB8:0:0:0::0007"', '2001:db8::7'],
+    ['"2001:db8:0:1:1:1:1:1"', '2001:db8:0:1:1:1:1:1'],
+  ])('turns the address %s into %s', (written, identifier) => {
+    const text = valid('[cloud.example.org]', `[${written}]\n    profile: shortlived`);
+    expect(certificateOf(parse(text), 'external')).toMatchObject({
+      identifiers: [identifier],
+      profile: 'shortlived',
+    });
+  });
+
+  test.each([
     ['off', 'off'],
     ['false', 'off'],
     ['direct', 'direct'],

@@ -17,6 +17,17 @@ describe('what is planned and does not exist yet is refused by name', () => {
     ['store.etcd', `${VALID}store: { etcd: { endpoints: [a] } }`, `store.etcd: ${absent}`],
     ['store.encryptionKey', `${VALID}store: { encryptionKey: { env: K } }`, `store.encryptionKey: ${absent}`],
     [
+      'challenge.type',
+      `${VALID}challenge: { type: dns-01 }`,
+      `challenge.type: ${absent}: HTTP-01 is the only`,
+    ],
+    ['challenge.dns', `${VALID}challenge: { dns: {} }`, `challenge.dns: ${absent}: HTTP-01 is the only`],
+    [
+      'a challenge of one certificate',
+      valid('    key', '    challenge: dns-01\n    key'),
+      `certificates.external.challenge: ${absent}: HTTP-01 is the only`,
+    ],
+    [
       'discovery by SRV',
       valid('[10.0.0.11]', '{ srv: _ssh._tcp.example.org }'),
       `${pool}.hosts: discovery by SRV records ${absent}`,
@@ -136,15 +147,79 @@ describe('an issuer is refused', () => {
   });
 });
 
+describe("what Let's Encrypt would refuse is refused", () => {
+  const names = (count: number) =>
+    `[${Array.from({ length: count }, (_, i) => `n${i}.example.org`).join(', ')}]`;
+  const ordering = (identifiers: string, profile?: string) =>
+    valid(
+      '[cloud.example.org]',
+      profile === undefined ? identifiers : `${identifiers}\n    profile: ${profile}`,
+    );
+  test.each([
+    ['101 names', ordering(names(101)), 100, 'at most 100 identifiers with the profile classic, its default'],
+    [
+      '26 names and tlsserver',
+      ordering(names(26), 'tlsserver'),
+      25,
+      'at most 25 identifiers with the profile tlsserver',
+    ],
+    [
+      '26 names and shortlived',
+      ordering(names(26), 'shortlived'),
+      25,
+      'at most 25 identifiers with the profile shortlived',
+    ],
+    [
+      "26 names and the issuer's profile",
+      ordering(names(26)).replace('    contact', '    profile: tlsserver\n    contact'),
+      25,
+      'at most 25 identifiers with the profile tlsserver',
+    ],
+  ])('%s', (_what, text, index, expected) => {
+    expect(mistake(text)).toContain(
+      `certificates.external.identifiers[${index}]: issuer letsencrypt: Let's Encrypt takes ${expected}`,
+    );
+    expect(mistakesIn(text)[0]).toMatch(/^\d+:\d+: /);
+  });
+
+  test.each([
+    ['an IPv4 address', '192.0.2.1', undefined, 'classic, its default'],
+    ['an IPv6 address', '"2001:DB8::1"', 'tlsserver', 'tlsserver'],
+  ])('%s without the profile shortlived', (_what, address, profile, named) => {
+    expect(mistake(ordering(`[cloud.example.org, ${address}]`, profile))).toContain(
+      `certificates.external.identifiers[1]: issuer letsencrypt: Let's Encrypt certifies IP addresses with the profile shortlived only, not with ${named}`,
+    );
+  });
+
+  test.each([
+    ['addresses and shortlived', ordering('[192.0.2.1, "2001:db8::1"]', 'shortlived')],
+    ['25 names and tlsserver', ordering(names(25), 'tlsserver')],
+    ['100 names', ordering(names(100))],
+    ['101 names elsewhere', ordering(names(101)).replace('acme-v02.api.letsencrypt.org', 'ca.example.org')],
+    ['26 names and a profile that is new', ordering(names(26), 'brand-new')],
+    [
+      "a profile of the certificate in place of the issuer's",
+      ordering(names(26), 'classic').replace('    contact', '    profile: tlsserver\n    contact'),
+    ],
+  ])('but not %s', (_what, text) => {
+    expect(mistakesIn(text)).toEqual([]);
+  });
+});
+
 describe('an identifier is refused', () => {
   test.each([
     ['"*.example.org"', 'wildcards need DNS-01'],
-    ['10.0.0.1', 'IP addresses cannot be certified'],
-    ['"fd00::1"', 'IP addresses cannot be certified'],
-    ['"0x7f.1"', 'IP addresses cannot be certified'],
-    ['https://example.org', 'expected a DNS name alone'],
-    ['"example.org:443"', 'expected a DNS name alone'],
-    ['ops@example.org', 'expected a DNS name alone'],
+    ['10.0.0.256', 'not a DNS name'],
+    ['"[2001:db8::1]"', 'expected an IPv6 address without brackets'],
+    ['"fe80::1%eth0"', 'an IP address with a zone'],
+    ['"::ffff:192.0.2.1"', 'an IPv4 address is written as such'],
+    ['"2001:db8::1::2"', 'expected a DNS name or an IP address alone'],
+    ['192.0.2.0/24', 'expected a DNS name or an IP address alone'],
+    ['"0x7f.1"', 'an IPv4 address is written as four decimal numbers, here 127.0.0.1'],
+    ['"192.0.2.010"', 'an IPv4 address is written as four decimal numbers, here 192.0.2.8'],
+    ['https://example.org', 'expected a DNS name or an IP address alone'],
+    ['"example.org:443"', 'expected a DNS name or an IP address alone'],
+    ['ops@example.org', 'expected a DNS name or an IP address alone'],
     ['example.org.', 'expected a DNS name without the final dot'],
     ['a_b.example.org', 'not a DNS name'],
     ['a..example.org', 'not a DNS name'],
@@ -160,6 +235,14 @@ describe('an identifier is refused', () => {
 
   test('that is there twice in other letters', () => {
     const text = valid('[cloud.example.org]', '[bücher.example, XN--bcher-kva.example]');
+    expect(mistake(text)).toBe('certificates.external.identifiers[1]: the same as entry 0');
+  });
+
+  test('that is the same address in another spelling', () => {
+    const text = valid(
+      '[cloud.example.org]',
+      '["2001:db8::1", "2001:0DB8:0:0::0001"]\n    profile: shortlived',
+    );
     expect(mistake(text)).toBe('certificates.external.identifiers[1]: the same as entry 0');
   });
 });

@@ -21,7 +21,7 @@ const EVERYTHING = `issuers:
     timeout: 90s
     limits: { ordersPerAccount: { count: 7, per: 1h } }
 certificates:
-  one: { identifiers: [bücher.example], issuers: [private], key: rsa-4096 }
+  one: { identifiers: [bücher.example], issuers: [private], key: rsa-4096, profile: edge }
 pools:
   near: { local: true, haproxy: { masterSocket: /m }, verify: { connect: ["127.0.0.1:443"], handshakes: 1, timeout: 1500ms } }
   far:

@@ -28,7 +28,7 @@ function seeded(seed: number): () => number {
 }
 
 const wanted = (name: string, ...identifiers: string[]): PlannedCertificate => ({
-  spec: { name, identifiers, issuers: ['letsencrypt'], key: 'ecdsa-p256' },
+  spec: { name, identifiers, issuers: ['letsencrypt'], key: 'ecdsa-p256', profile: undefined },
   held: undefined,
   renewalInfo: undefined,
   backoff: undefined,

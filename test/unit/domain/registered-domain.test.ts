@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { isIpAddress } from '../../../src/domain/ip-address.ts';
+import { canonicalIdentifier, isIpAddress } from '../../../src/domain/ip-address.ts';
 import { countedUnder } from '../../../src/domain/registered-domain.ts';
 
 const SUFFIXES = ['co.uk', 'github.io', 'org'];
@@ -35,4 +35,14 @@ test.each([
   ['localhost', false],
 ])('whether %s is an IP address: %s', (identifier, expected) => {
   expect(isIpAddress(identifier)).toBe(expected);
+});
+
+test.each([
+  ['WWW.Example.org', 'www.example.org'],
+  ['192.0.2.7', '192.0.2.7'],
+  ['2001:DB8:0:0:0:0:0:7', '2001:db8::7'],
+  ['2001:db8:0:0:1:0:0:1', '2001:db8::1:0:0:1'],
+  ['::', '::'],
+])('%s is spelled %s', (identifier, expected) => {
+  expect(canonicalIdentifier(identifier)).toBe(expected);
 });

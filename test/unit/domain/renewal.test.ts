@@ -18,6 +18,7 @@ const spec: CertificateSpec = {
   identifiers: ['a.example.org', 'b.example.org'],
   issuers: ['letsencrypt'],
   key: 'ecdsa-p256',
+  profile: undefined,
 };
 const held: HeldBundle = {
   identifiers: ['a.example.org', 'b.example.org'],

@@ -21,6 +21,11 @@ describe('factsOf', () => {
     expect(facts.notAfter.getTime()).toBeGreaterThan(facts.notBefore.getTime());
   });
 
+  test('spells addresses as the configuration does', () => {
+    const { certPem } = selfSigned(['a.example.org', '192.0.2.7', '2001:DB8:0:0::7']);
+    expect(factsOf(leafOf(certPem)).identifiers).toEqual(['a.example.org', '192.0.2.7', '2001:db8::7']);
+  });
+
   test('one issued by a CA is not self-signed', () => {
     const made = testCa().issue(['a.example.org']);
     expect(factsOf(leafOf(made.certPem)).selfSigned).toBe(false);
