@@ -8,6 +8,8 @@ export interface Bounds<T> {
   readonly until: readonly AbortSignal[];
   readonly timeoutMs: number;
   readonly onTimeout: () => Error;
+  /** Called when it begins; what it returns is called when it has ended. */
+  readonly enter?: () => () => void;
   /** Called with a result that comes after the wait was given up, to let go of it. */
   readonly release?: (late: T) => void;
 }
@@ -18,14 +20,16 @@ export interface Bounds<T> {
  */
 export function bounded<T>(
   start: (done: Done<T>) => void,
-  { until, timeoutMs, onTimeout, release }: Bounds<T>,
+  { until, timeoutMs, onTimeout, enter, release }: Bounds<T>,
 ): Promise<T> {
   return new Promise((resolve, reject) => {
     let settled = false;
+    let leave: (() => void) | undefined;
     const settle = (finish: () => void) => {
       if (settled) return;
       settled = true;
       clearTimeout(timer);
+      leave?.();
       for (const signal of until) signal.removeEventListener('abort', onAbort);
       finish();
     };
@@ -37,6 +41,7 @@ export function bounded<T>(
       signal.addEventListener('abort', onAbort);
     }
     if (until.some((signal) => signal.aborted)) return onAbort();
+    leave = enter?.();
     try {
       start((error, value) => {
         if (settled && !error) release?.(value as T);

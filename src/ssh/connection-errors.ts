@@ -1,7 +1,7 @@
 import type { Retry } from '../domain/errors.ts';
 import { HostError } from '../domain/host-error.ts';
-import type { HostSpec, PoolSpec, SshSpec } from '../domain/model.ts';
-import { endpointText, hostLabel } from './host-label.ts';
+import type { SecretRef } from '../domain/model.ts';
+import { endpointText } from './host-label.ts';
 import { secretName } from './identity.ts';
 import {
   fingerprintOf,
@@ -11,18 +11,20 @@ import {
   type PinnedKey,
 } from './known-hosts.ts';
 
-/** Whom a connection goes to, for its errors. */
+/** An sshd to log in to. */
 export interface SshTarget {
-  readonly pool: PoolSpec;
-  readonly host: HostSpec;
-  readonly ssh: SshSpec;
+  /** How its errors call it, such as `pool/host (10.0.0.11:22)`. */
+  readonly label: string;
+  readonly address: string;
+  readonly port: number;
+  readonly user: string;
+  readonly identity: SecretRef;
+  /** Bound of TCP connect, handshake and login together, without the wait for a turn. */
+  readonly connectTimeoutMs: number;
 }
 
 /** How far a connection has come. */
 export type Phase = 'connect' | 'await the SSH banner' | 'exchange keys' | 'log in' | 'session';
-
-export const targetLabel = ({ pool, host }: SshTarget): string =>
-  `${hostLabel(pool, host)} (${endpointText(host)})`;
 
 const REASONS: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'connection refused, nothing listens there',
@@ -43,18 +45,16 @@ export function wordsOf(error: Error): string {
   const code = inner instanceof Error && 'code' in inner ? inner.code : undefined;
   const words = typeof code === 'string' ? REASONS[code] : undefined;
   if (words !== undefined) return `${words} (${code})`;
-  return error.message === 'Keepalive timeout'
-    ? 'the host stopped answering: frozen, or the network is gone'
-    : error.message;
+  return error.message;
 }
 
 export function unreachable(target: SshTarget, phase: Phase, reason: string, cause?: Error): HostError {
   return new HostError('ERR_HOST_UNREACHABLE', {
-    host: targetLabel(target),
+    host: target.label,
     step: phase,
     reason,
     retry: 'later',
-    remedy: `see that the host is up and that an sshd listens at ${endpointText(target.host)}`,
+    remedy: `see that the host is up and that an sshd listens at ${endpointText(target)}`,
     ...(cause === undefined ? {} : { cause }),
   });
 }
@@ -63,11 +63,11 @@ export function unreachable(target: SshTarget, phase: Phase, reason: string, cau
 export function droppedEarly(target: SshTarget, heard: string, cause?: Error): HostError {
   const said = heard === '' ? '' : `, after saying ${JSON.stringify(heard)}`;
   return new HostError('ERR_HOST_UNREACHABLE', {
-    host: targetLabel(target),
+    host: target.label,
     step: 'await the SSH banner',
     reason: `the server closed the connection before the handshake${said}`,
     retry: 'now',
-    remedy: `see that an sshd (not something else) listens at ${endpointText(target.host)}, and raise its MaxStartups if it is busy`,
+    remedy: `see that an sshd (not something else) listens at ${endpointText(target)}, and raise its MaxStartups if it is busy`,
     ...(cause === undefined ? {} : { cause }),
   });
 }
@@ -77,9 +77,9 @@ export function loginRefused(
   reason: string,
   options: { retry: Retry; cause?: Error },
 ): HostError {
-  const { user, identity } = target.ssh;
+  const { user, identity } = target;
   return new HostError('ERR_HOST_LOGIN_REFUSED', {
-    host: targetLabel(target),
+    host: target.label,
     step: `log in as ${user} with ${secretName(identity)}`,
     reason,
     remedy: `put the public half of ${secretName(identity)} into the authorized_keys of ${user} on the host, and look into the host's sshd log for the reason`,
@@ -98,10 +98,10 @@ export function refuseHostKey(
 ): HostError | undefined {
   if (verdict.verdict === 'known') return undefined;
   const key = `${hostKeyType(presented) ?? 'unknown type'} ${fingerprintOf(presented)}`;
-  const { address, port } = target.host;
+  const { address, port } = target;
   const compare = `compare it on the host itself (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub)`;
   const scan = `ssh-keyscan -p ${port} ${address}`;
-  const details = { host: targetLabel(target), step: 'check the host key', retry: 'never' } as const;
+  const details = { host: target.label, step: 'check the host key', retry: 'never' } as const;
   switch (verdict.verdict) {
     case 'unknown':
       return new HostError('ERR_HOST_KEY_UNKNOWN', {

@@ -1,52 +1,77 @@
-import { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { Client, type ConnectConfig, type ParsedKey } from 'ssh2';
 import { HostError } from '../domain/host-error.ts';
-import type { Clock } from '../ports/clock.ts';
 import { bounded } from './bounded.ts';
+import type { ConnectBudget } from './connect-budget.ts';
 import {
   droppedEarly,
   loginRefused,
   type Phase,
   refuseHostKey,
   type SshTarget,
-  targetLabel,
   unreachable,
   wordsOf,
 } from './connection-errors.ts';
 import { hostKeyAlgorithms, judgeHostKey, type KnownHosts } from './known-hosts.ts';
+import { Liveness } from './liveness.ts';
 
 export interface SshCredentials {
   readonly identity: ParsedKey;
   readonly knownHosts: KnownHosts;
 }
 
-/** Two unanswered ones end the connection: a frozen host is noticed within 1.5 s. */
-const KEEPALIVE_MS = 500;
 const CLOSE_TIMEOUT_MS = 500;
+const FROZEN = 'the host stopped answering: frozen, or the network is gone';
 /** RFC 4253 section 4.2 bounds the identification line at 255 bytes. */
 const HEARD_BYTES = 255;
+
+/** How the bytes get to an sshd. */
+export interface Way {
+  /** Tells one from another: the same address behind another jump host is another sshd. */
+  readonly name: string;
+  /** Throws `ERR_HOST_*`. */
+  connect(target: SshTarget, options: { signal: AbortSignal; timeoutMs: number }): Promise<Duplex>;
+  /** Jump hosts in between: each one's own death must be noticed before it is taken for that of what is behind it. */
+  readonly jumps: number;
+  /** An operation over it begins, and ends when the returned function is called. */
+  enter(): () => void;
+}
+
+/** Waits for a place among the logins under way, then runs one. */
+type LoginTurn = (logIn: () => Promise<void>) => Promise<void>;
+
+/** Two unanswered questions end a connection: a host that froze is noticed within 1.5 s. */
+const PATIENCE = 2;
 
 /** A logged-in SSH connection to a host that proved to own a pinned key. */
 export class SshConnection {
   readonly target: SshTarget;
   readonly client = new Client();
-  readonly #socket: Socket;
+  readonly #socket: Duplex;
+  readonly #way: Way;
+  readonly #liveness: Liveness;
   readonly #closed = new AbortController();
   #phase: Phase = 'await the SSH banner';
   #refusal: HostError | undefined;
   #lastError: Error | undefined;
   #heard = '';
 
-  private constructor(target: SshTarget, socket: Socket) {
+  private constructor(target: SshTarget, socket: Duplex, way: Way) {
     this.target = target;
     this.#socket = socket;
+    this.#way = way;
+    this.#liveness = new Liveness(this.client, {
+      patience: PATIENCE + way.jumps,
+      onDead: () => this.drop(unreachable(target, this.#phase, FROZEN)),
+    });
     this.client.once('handshake', () => {
       this.#phase = 'log in';
     });
     this.client.on('error', (error) => {
       this.#lastError ??= error;
       // ssh2 would wait for the other side to hang up, which a hostile or frozen one never does.
-      socket.destroySoon();
+      if (socket.writableFinished) socket.destroy();
+      else socket.once('finish', () => socket.destroy()).end();
     });
     this.client.on('close', () => this.#closed.abort(this.#explainEnd()));
   }
@@ -58,13 +83,12 @@ export class SshConnection {
   static async open(
     target: SshTarget,
     credentials: SshCredentials,
-    { signal, clock, deadlineMs }: { signal: AbortSignal; clock: Clock; deadlineMs: number },
+    { way, budget, turn, signal }: { way: Way; budget: ConnectBudget; turn: LoginTurn; signal: AbortSignal },
   ): Promise<SshConnection> {
-    const remaining = () => Math.max(1, deadlineMs - clock.monotonicMs());
-    const socket = await connectTcp(target, { signal, timeoutMs: remaining() });
-    const connection = new SshConnection(target, socket);
+    const socket = await budget.spend((timeoutMs) => way.connect(target, { signal, timeoutMs }));
+    const connection = new SshConnection(target, socket, way);
     try {
-      await connection.#logIn(credentials, { signal, timeoutMs: remaining() });
+      await turn(() => budget.spend((timeoutMs) => connection.#logIn(credentials, { signal, timeoutMs })));
       return connection;
     } catch (error) {
       socket.destroy();
@@ -77,6 +101,14 @@ export class SshConnection {
     return this.#closed.signal;
   }
 
+  /** An operation begins that waits for the host, and ends when the returned function is called. */
+  enter(): () => void {
+    const leaves = [this.#liveness.enter(), this.#way.enter()];
+    return () => {
+      for (const leave of leaves) leave();
+    };
+  }
+
   /** Ends it at once, for a reason that everything in flight rejects with. */
   drop(reason: HostError): void {
     this.#closed.abort(reason);
@@ -87,7 +119,7 @@ export class SshConnection {
     if (this.#socket.destroyed) return;
     this.#closed.abort(
       new HostError('ERR_ABORTED', {
-        host: targetLabel(this.target),
+        host: this.target.label,
         step: 'session',
         reason: 'it was closed by kacme',
         retry: 'later',
@@ -123,12 +155,12 @@ export class SshConnection {
   }
 
   #configuration({ identity, knownHosts }: SshCredentials): ConnectConfig {
-    const { host, ssh } = this.target;
-    const endpoint = { host: host.address, port: host.port };
+    const { address, port, user } = this.target;
+    const endpoint = { host: address, port };
     let offered = false;
     return {
       sock: this.#socket,
-      username: ssh.user,
+      username: user,
       algorithms: { serverHostKey: hostKeyAlgorithms(knownHosts, endpoint) },
       // Must answer synchronously, and exactly false to refuse: ssh2 takes null or a promise for a yes.
       hostVerifier: (key: Buffer): boolean => {
@@ -138,15 +170,14 @@ export class SshConnection {
       authHandler: (methodsLeft, _partialSuccess, next) => {
         if (!offered) {
           offered = true;
-          return next({ type: 'publickey', username: ssh.user, key: identity });
+          return next({ type: 'publickey', username: user, key: identity });
         }
         const others = (methodsLeft ?? []).filter((method) => method !== 'publickey').join(', ');
         const reason = `sshd refused the key${others === '' ? '' : ` and would go on with: ${others}`}`;
         this.drop(loginRefused(this.target, reason, { retry: 'never' }));
       },
       readyTimeout: 0, // bounded here, with a message of its own
-      keepaliveInterval: KEEPALIVE_MS,
-      keepaliveCountMax: 2,
+      keepaliveInterval: 0, // see Liveness
       strictVendor: false, // a server that lacks an extension says so itself
     };
   }
@@ -175,7 +206,7 @@ export class SshConnection {
   }
 
   #explainTimeout(): HostError {
-    const { connectTimeoutMs } = this.target.ssh;
+    const { connectTimeoutMs } = this.target;
     const said = firstLine(this.#heard);
     const instead =
       this.#phase === 'await the SSH banner' && said !== ''
@@ -186,36 +217,3 @@ export class SshConnection {
 }
 
 const firstLine = (text: string): string => text.split(/\r?\n/)[0] ?? '';
-
-async function connectTcp(
-  target: SshTarget,
-  { signal, timeoutMs }: { signal: AbortSignal; timeoutMs: number },
-): Promise<Socket> {
-  const { address, port } = target.host;
-  const socket = new Socket();
-  try {
-    await bounded<void>(
-      (done) => {
-        socket.once('error', done);
-        // The option of the same name is ignored by a socket that exists already (Node 20).
-        socket.setNoDelay(true);
-        socket.connect({ host: address, port }, () => done(undefined));
-      },
-      {
-        until: [signal],
-        timeoutMs,
-        onTimeout: () =>
-          unreachable(
-            target,
-            'connect',
-            `no answer within ${target.ssh.connectTimeoutMs} ms, packets are dropped or the host is down`,
-          ),
-      },
-    );
-    return socket;
-  } catch (error) {
-    socket.destroy();
-    if (error instanceof HostError || signal.aborted || !(error instanceof Error)) throw error;
-    throw unreachable(target, 'connect', wordsOf(error), error);
-  }
-}

@@ -1,6 +1,13 @@
 import { Duplex } from 'node:stream';
 import type { ClientChannel } from 'ssh2';
 
+/** The connection that carries it. */
+interface ForwardingConnection {
+  readonly closed: AbortSignal;
+  /** Somebody waits for the host until the returned function is called. */
+  enter(): () => void;
+}
+
 /**
  * A UNIX socket of the host, forwarded. ssh2's own channel ends in the same way when the socket is closed and
  * when the whole connection is lost; here the latter is an error, so that half an answer is never taken for
@@ -9,13 +16,16 @@ import type { ClientChannel } from 'ssh2';
 export class ForwardedSocket extends Duplex {
   readonly #channel: ClientChannel;
   readonly #closed: AbortSignal;
+  readonly #leave: () => void;
   #writing: ((error?: Error | null) => void) | undefined;
   readonly #onClosed = () => this.destroy(this.#closed.reason);
 
-  constructor(channel: ClientChannel, closed: AbortSignal) {
+  constructor(channel: ClientChannel, connection: ForwardingConnection) {
     super({ allowHalfOpen: false });
     this.#channel = channel;
+    const { closed } = connection;
     this.#closed = closed;
+    this.#leave = connection.enter();
     closed.addEventListener('abort', this.#onClosed);
     channel.on('data', (chunk: Buffer) => {
       if (!this.push(chunk)) channel.pause();
@@ -42,6 +52,7 @@ export class ForwardedSocket extends Duplex {
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    this.#leave();
     this.#closed.removeEventListener('abort', this.#onClosed);
     this.#channel.close();
     callback(error);

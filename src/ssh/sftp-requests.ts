@@ -1,15 +1,15 @@
 import { dirname } from 'node:path/posix';
 import type { SFTPWrapper } from 'ssh2';
 import { HostError } from '../domain/host-error.ts';
+import type { SshSpec } from '../domain/model.ts';
 import type { Mandate } from '../ports/leadership.ts';
 import { type Bounds, bounded, type Done } from './bounded.ts';
 import type { SshConnection } from './connection.ts';
 import type { FileStep } from './file-errors.ts';
-import { hostLabel } from './host-label.ts';
 import { startSftp } from './sftp-channel.ts';
 import { gatherFacts, type PlaceFacts, sftpError, statusOf } from './sftp-errors.ts';
 
-/** Bound of one operation on the host; a host that is gone is noticed sooner, by the keepalive. */
+/** Bound of one operation on the host; a host that is gone is noticed sooner, by what asks it for a sign of life. */
 const OPERATION_TIMEOUT_MS = 10_000;
 
 export interface RequestOptions<T> {
@@ -20,18 +20,27 @@ export interface RequestOptions<T> {
   readonly release?: (late: T, sftp: SFTPWrapper) => void;
 }
 
+/** Whom errors name, and how SFTP is reached there. */
+export interface SftpServer {
+  /** `pool/host`. */
+  readonly host: string;
+  readonly account: string;
+  readonly sftp: SshSpec['sftp'];
+}
+
 /** Requests to the SFTP server of one connection: each bounded, each refusal explained. */
 export class SftpRequests {
   readonly host: string;
   readonly account: string;
   readonly #connection: SshConnection;
+  readonly #how: SshSpec['sftp'];
   #sftp: Promise<SFTPWrapper> | undefined;
 
-  constructor(connection: SshConnection) {
-    const { pool, host, ssh } = connection.target;
-    this.host = hostLabel(pool, host);
-    this.account = `the account ${ssh.user}`;
+  constructor(connection: SshConnection, { host, account, sftp }: SftpServer) {
+    this.host = host;
+    this.account = account;
     this.#connection = connection;
+    this.#how = sftp;
   }
 
   /**
@@ -65,6 +74,7 @@ export class SftpRequests {
     return {
       until: [signal, this.#connection.closed],
       timeoutMs: OPERATION_TIMEOUT_MS,
+      enter: () => this.#connection.enter(),
       onTimeout: () => {
         const error = new HostError('ERR_HOST_FILES', {
           host: this.host,
@@ -100,12 +110,12 @@ export class SftpRequests {
   }
 
   async #start(): Promise<SFTPWrapper> {
-    const { client, closed, target } = this.#connection;
+    const { client, closed } = this.#connection;
     const forget = () => {
       this.#sftp = undefined;
     };
     try {
-      const sftp = await bounded<SFTPWrapper>((done) => startSftp(client, target.ssh.sftp, done), {
+      const sftp = await bounded<SFTPWrapper>((done) => startSftp(client, this.#how, done), {
         ...this.bounds<SFTPWrapper>('start SFTP', { signal: closed }),
         release: (late) => late.end(),
       });
@@ -119,7 +129,7 @@ export class SftpRequests {
   }
 
   #noSftp(cause: Error): HostError {
-    const { sftp } = this.#connection.target.ssh;
+    const sftp = this.#how;
     return new HostError('ERR_HOST_FILES', {
       host: this.host,
       step: sftp === 'subsystem' ? 'start the sftp subsystem' : `execute ${sftp.exec}`,

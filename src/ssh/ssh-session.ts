@@ -14,7 +14,7 @@ import {
 } from './file-errors.ts';
 import { ForwardedSocket } from './forwarded-socket.ts';
 import { isNoSuchFile, requireExtension } from './sftp-errors.ts';
-import { SftpRequests } from './sftp-requests.ts';
+import { SftpRequests, type SftpServer } from './sftp-requests.ts';
 
 interface Cancellable {
   readonly signal: AbortSignal;
@@ -28,9 +28,9 @@ export class SshSession implements HostSession {
   readonly #connection: SshConnection;
   readonly #sftp: SftpRequests;
 
-  constructor(connection: SshConnection) {
+  constructor(connection: SshConnection, server: SftpServer) {
     this.#connection = connection;
-    this.#sftp = new SftpRequests(connection);
+    this.#sftp = new SftpRequests(connection, server);
   }
 
   get closed(): AbortSignal {
@@ -182,7 +182,7 @@ export class SshSession implements HostSession {
         (done) => this.#connection.client.openssh_forwardOutStreamLocal(path, done),
         { ...this.#sftp.bounds(step, { signal }), release: (late) => late.close() },
       );
-      return new ForwardedSocket(channel, this.closed);
+      return new ForwardedSocket(channel, this.#connection);
     } catch (error) {
       if (signal.aborted || error instanceof HostError || !(error instanceof Error)) throw error;
       const { account, host } = this.#sftp;

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { appendFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { promisify } from 'node:util';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { SshSpec } from '../../src/domain/model.ts';
@@ -268,11 +269,37 @@ describe('a host that does not answer as it should', () => {
   });
 });
 
-test('twenty sessions opened at once to an sshd that takes three are all opened', async () => {
-  const server = await sshd({ configLines: ['MaxStartups 3:50:5'] });
+test('twenty sessions opened at once to an sshd that takes two are all opened', async () => {
+  const server = await sshd({ configLines: ['MaxStartups 2:100:2'] });
   const sessions = await Promise.all(Array.from({ length: 20 }, () => connect(server)));
   expect(sessions.every((session) => !session.closed.aborted)).toBe(true);
   expect(server.output()).toMatch(/drop connection|MaxStartups/);
+});
+
+test('at most four connections at once are not logged in yet at one sshd', async () => {
+  const open = new Set<Socket>();
+  let most = 0;
+  let waiting = () => {};
+  const busy = await listen((socket) => {
+    open.add(socket);
+    most = Math.max(most, open.size);
+    socket.once('close', () => open.delete(socket));
+    if (open.size >= 4) waiting();
+  });
+  const { pool, host } = sshTarget(await sshd());
+  const caller = new AbortController();
+  const four = new Promise<void>((resolve) => {
+    waiting = resolve;
+  });
+  const opening = Array.from({ length: 12 }, () => openSession(pool, { ...host, ...busy }, caller));
+  const failed = Promise.all(opening.map((session) => expect(session).rejects.toThrow()));
+  await four;
+  // They hang up side by side, and others come in their place.
+  for (const socket of open) socket.end();
+  await expect.poll(() => open.size).toBe(4);
+  caller.abort(new Error('enough'));
+  await failed;
+  expect(most).toBe(4);
 });
 
 describe('an open session', () => {
@@ -327,6 +354,60 @@ describe('an open session', () => {
     });
     expect(performance.now() - begin).toBeLessThan(3_000);
     await session.close();
+  });
+
+  const calmly = { signal: never };
+  const effect = () => ({ signal: never, mandate: heldMandate() });
+  test.each<[string, (session: HostSession) => Promise<unknown>]>([
+    ['stat', (session) => session.stat('/', calmly)],
+    ['readDirectory', (session) => session.readDirectory('/', calmly)],
+    ['createFile', (session) => session.createFile('/tmp/kacme-frozen', Buffer.from('x'), effect())],
+    ['link', (session) => session.link('/nowhere/a', '/nowhere/b', effect())],
+    ['rename', (session) => session.rename('/nowhere/a', '/nowhere/b', effect())],
+    ['remove', (session) => session.remove('/nowhere/a', effect())],
+    ['setMode', (session) => session.setMode('/nowhere/a', 0o600, effect())],
+    ['setOwner', (session) => session.setOwner('/nowhere/a', 0, 0, effect())],
+    ['syncDirectory', (session) => session.syncDirectory('/', calmly)],
+    ['connectSocket', (session) => session.connectSocket('/run/allowed.sock', calmly)],
+  ])(
+    'to a host that froze while nothing was asked of it: %s ends, and says why',
+    async (_name, operation) => {
+      const server = await sshd({ forward: ['/run/allowed.sock'] });
+      const session = await connect(server);
+      await session.stat('/', { signal: never });
+      server.freeze();
+      onTestFinished(() => server.thaw());
+      await expect(operation(session)).rejects.toMatchObject({
+        code: 'ERR_HOST_UNREACHABLE',
+        retry: 'later',
+        message: expect.stringContaining('session: the host stopped answering'),
+      });
+      expect(session.closed.aborted).toBe(true);
+    },
+  );
+
+  test('to a host that freezes before HAProxy has answered ends the wait for it', async () => {
+    const scratch = await scratchDirectory(labAccount());
+    onTestFinished(() => scratch.remove());
+    const path = join(scratch.path, 'silent.sock');
+    const held = new Set<Socket>();
+    const silent = createServer((socket) => held.add(socket));
+    await new Promise<void>((resolve) => silent.listen(path, resolve));
+    onTestFinished(() => {
+      for (const socket of held) socket.destroy();
+      silent.close();
+    });
+    await giveTo(labAccount(), scratch.path);
+    const server = await sshd({ forward: [path] });
+    const session = await connect(server);
+    const socket = await session.connectSocket(path, { signal: never });
+    const ended = expect(text(socket)).rejects.toMatchObject({
+      code: 'ERR_HOST_UNREACHABLE',
+      message: expect.stringContaining('the host stopped answering'),
+    });
+    server.freeze();
+    onTestFinished(() => server.thaw());
+    await ended;
   });
 
   test('may not reach a socket that sshd does not allow, and the remedy names the setting', async () => {
