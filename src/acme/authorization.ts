@@ -2,7 +2,7 @@ import * as z from 'zod';
 import { canonicalIdentifier } from '../domain/ip-address.ts';
 import type { Authorization } from '../ports/certificate-authority.ts';
 import { parseDocument } from './document.ts';
-import { describeError } from './order.ts';
+import { describeError, problemsOf } from './order.ts';
 import type { AcmeSigner } from './signer.ts';
 import type { AcmeResponse } from './transport.ts';
 
@@ -41,5 +41,6 @@ export function parseAuthorization(url: string, response: AcmeResponse, signer: 
             keyAuthorization: signer.keyAuthorization(http01.token),
           },
     error: describeError(failed?.error),
+    problems: problemsOf(failed?.error),
   };
 }

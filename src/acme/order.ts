@@ -2,7 +2,7 @@ import * as z from 'zod';
 import { isIpAddress } from '../domain/ip-address.ts';
 import type { Order } from '../ports/certificate-authority.ts';
 import { parseDocument } from './document.ts';
-import { describeProblem, readProblem } from './problem.ts';
+import { describeProblem, problemTypes, readProblem } from './problem.ts';
 import type { AcmeResponse } from './transport.ts';
 
 const orderSchema = z.object({
@@ -29,6 +29,7 @@ export function parseOrder(url: string, response: AcmeResponse): Order {
     replaces: order.replaces,
     profile: order.profile,
     error: describeError(order.error),
+    problems: problemsOf(order.error),
   };
 }
 
@@ -37,6 +38,12 @@ export function describeError(error: unknown): string | undefined {
   if (error === undefined || error === null) return undefined;
   const problem = readProblem(error);
   return problem === undefined ? 'the CA gives no readable reason' : describeProblem(problem);
+}
+
+/** The types of the problems inside an order or a challenge. */
+export function problemsOf(error: unknown): readonly string[] {
+  const problem = readProblem(error);
+  return problem === undefined ? [] : problemTypes(problem);
 }
 
 /** The payload of newOrder (section 7.4), with a profile (draft-ietf-acme-profiles section 4) where one is given. */

@@ -65,6 +65,11 @@ export function describeProblem({ type, detail, subproblems }: Problem): string 
   return [`${detail} (${type})`, ...each].join('; ');
 }
 
+/** Those of the identifiers where there are any: they say more than that of the whole. */
+export function problemTypes({ type, subproblems }: Problem): readonly string[] {
+  return subproblems.length > 0 ? subproblems.map((sub) => sub.type) : [type];
+}
+
 interface Treatment {
   readonly retry: Retry;
   readonly code?: ErrorCode;
@@ -149,7 +154,11 @@ export class AcmeProblemError extends KacmeError {
     super(
       treatment.code ?? 'ERR_ACME_PROBLEM',
       `${context.request} refused by the CA with HTTP ${context.status}: ${describeProblem(problem)}${consequence}`,
-      { retry: treatment.retry, ...(treatment.remedy === undefined ? {} : { remedy: treatment.remedy }) },
+      {
+        retry: treatment.retry,
+        problems: context.status >= 500 ? ['serverInternal'] : problemTypes(problem),
+        ...(treatment.remedy === undefined ? {} : { remedy: treatment.remedy }),
+      },
     );
     this.type = problem.type;
     this.detail = problem.detail;

@@ -1,5 +1,5 @@
+import { backoffUntil } from '../domain/backoff.ts';
 import type { ErrorReport } from '../domain/errors.ts';
-import { backoffUntil } from '../domain/renewal.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { AppDeps } from './deps.ts';
 import { loadRecord, type RolloutRecord, rolloutRecord } from './records.ts';

@@ -3,6 +3,7 @@ import type { CertificateSpec } from '../domain/model.ts';
 import { describeWait } from '../domain/renewal.ts';
 import type { CertificateStatus } from '../domain/status.ts';
 import type { Clock } from '../ports/clock.ts';
+import type { Backoffs } from './backoffs.ts';
 import type { Bundles } from './bundles.ts';
 import { expectedFailure } from './expected-failure.ts';
 import type { RenewalInformation } from './renewal-info.ts';
@@ -12,6 +13,7 @@ export interface CertificateStatusSources {
   readonly bundles: Bundles;
   readonly renewalInfo: RenewalInformation;
   readonly planner: RenewalPlanner;
+  readonly backoffs: Backoffs;
   readonly clock: Clock;
 }
 
@@ -20,12 +22,14 @@ export class CertificateStatuses {
   readonly #bundles: Bundles;
   readonly #renewalInfo: RenewalInformation;
   readonly #planner: RenewalPlanner;
+  readonly #backoffs: Backoffs;
   readonly #clock: Clock;
 
-  constructor({ bundles, renewalInfo, planner, clock }: CertificateStatusSources) {
+  constructor({ bundles, renewalInfo, planner, backoffs, clock }: CertificateStatusSources) {
     this.#bundles = bundles;
     this.#renewalInfo = renewalInfo;
     this.#planner = planner;
+    this.#backoffs = backoffs;
     this.#clock = clock;
   }
 
@@ -45,9 +49,8 @@ export class CertificateStatuses {
     const { decision } = await this.#planner.plan(spec, options);
     // A success, of whichever issuer, ends what was failing before it.
     const since = record?.value.lastSuccess ?? '';
-    const failures = [...(await this.#planner.backoffs(spec, options)).values()].filter(
-      ({ at }) => at > since,
-    );
+    const backoffs = await this.#backoffs.of(spec, spec.issuers, options);
+    const failures = [...backoffs.values()].filter(({ at }) => at > since);
     const failure = failures.sort((a, b) => b.at.localeCompare(a.at))[0];
     const expired = bundle !== undefined && this.#clock.now() >= new Date(bundle.notAfter);
     const trusted = bundle?.origin === 'self-signed' ? 'self-signed' : 'valid';

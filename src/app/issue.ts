@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
-import { KacmeError, reportError } from '../domain/errors.ts';
+import { KacmeError } from '../domain/errors.ts';
+import { isFinalRefusal } from '../domain/failure.ts';
 import type { CertificateSpec } from '../domain/model.ts';
 import { RateLimitNearError } from '../domain/rate-limit-error.ts';
 import type { OrderKind } from '../domain/rate-limits.ts';
-import { backoffUntil } from '../domain/renewal.ts';
 import { insideWindow } from '../domain/renewal-info.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import { readBundlePem, renderBundlePem } from '../domain/x509.ts';
@@ -12,14 +12,15 @@ import type { Authorization, CertificateAuthority, Order } from '../ports/certif
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { StateStore } from '../ports/state-store.ts';
 import type { Authorities } from './authorities.ts';
+import type { Backoffs } from './backoffs.ts';
 import type { Bundles } from './bundles.ts';
 import type { AppDeps } from './deps.ts';
 import { OrderJournal, type StoredOrder, sameNames } from './order-journal.ts';
 import { assertProfileOffered } from './profile.ts';
 import type { RateBook } from './rate-book.ts';
-import { backoffRecord, challengeRecord, listRecords, loadRecord, orderRecord } from './records.ts';
+import { backoffRecord, challengeRecord, listRecords, orderRecord } from './records.ts';
 import { renewalInfoOf } from './renewal-info.ts';
-import { notBeforeOf, rateLimitedUntil } from './retry-after.ts';
+import { rateLimitedUntil } from './retry-after.ts';
 
 /** For what must be written although the work is cancelled or failed. */
 const CLEANUP_WITHIN_MS = 5_000;
@@ -32,11 +33,13 @@ const CLEANUP_WITHIN_MS = 5_000;
 export class CertificateIssuer {
   readonly #authorities: Authorities;
   readonly #bundles: Bundles;
+  readonly #backoffs: Backoffs;
   readonly #deps: AppDeps;
 
-  constructor(authorities: Authorities, bundles: Bundles, deps: AppDeps) {
+  constructor(authorities: Authorities, bundles: Bundles, backoffs: Backoffs, deps: AppDeps) {
     this.#authorities = authorities;
     this.#bundles = bundles;
+    this.#backoffs = backoffs;
     this.#deps = deps;
   }
 
@@ -51,7 +54,7 @@ export class CertificateIssuer {
     } catch (error) {
       // A stop or a lost mandate says nothing about the CA: the order is taken up again.
       if (options.signal.aborted || options.mandate.signal.aborted) throw error;
-      const backoff = await this.#backOff(spec, issuer, error, log, options);
+      const backoff = await this.#backoffs.note(spec, issuer, error, log, options);
       if (error instanceof RateLimitNearError) log.warn({ err: error, ...backoff }, 'issuance put off');
       else log.error({ err: error, ...backoff }, 'issuance failed');
       throw error;
@@ -103,6 +106,7 @@ export class CertificateIssuer {
         `order ${order.url} for ${spec.identifiers.join(', ')} is ${order.status}: ${order.error ?? 'the CA gives no reason'}`,
         {
           retry: 'later',
+          problems: order.problems ?? [],
           remedy: 'kacme orders again by itself; read what the CA says about each identifier',
         },
       );
@@ -242,53 +246,14 @@ export class CertificateIssuer {
     // Only what it found now: it has counted the others before.
     const failed = judged.filter(({ status }) => status === 'invalid').map(({ identifier }) => identifier);
     await journal.abandon(published, reasons.join('; '), options, book.failed(failed));
+    const problems = refused.flatMap((authorization) => authorization.problems ?? []);
     throw new KacmeError('ERR_ACME_AUTHORIZATION', `the CA did not authorize ${reasons.join('; ')}`, {
-      retry: 'later',
-      remedy:
-        'make sure that every name resolves to HAProxy and that HAProxy forwards /.well-known/acme-challenge/ on port 80 to kacme',
+      retry: problems.some(isFinalRefusal) ? 'never' : 'later',
+      problems,
+      remedy: problems.includes('caa')
+        ? 'allow this CA in the CAA records of the domains it names, or give the certificate another issuer'
+        : 'make sure that every name resolves to HAProxy and that HAProxy forwards /.well-known/acme-challenge/ on port 80 to kacme',
     });
-  }
-
-  /** Resolves to nothing when it cannot be stored, which is logged. */
-  async #backOff(
-    spec: CertificateSpec,
-    issuer: string,
-    error: unknown,
-    log: Logger,
-    { mandate }: EffectOptions,
-  ): Promise<{ failures: number; notBefore: string } | undefined> {
-    const { store, clock, random } = this.#deps;
-    const options = { signal: AbortSignal.timeout(CLEANUP_WITHIN_MS), mandate };
-    try {
-      const held = await loadRecord(store, backoffRecord, [spec.name, issuer], options);
-      const before = held?.value.failures ?? 0;
-      const now = clock.now();
-      const at = now.toISOString();
-      const heldUntil = await this.#trustedUntil(spec, options);
-      // To wait for a limit is no failure: it does not lengthen the wait, and the moment is known.
-      const waits = error instanceof RateLimitNearError;
-      const failures = waits ? Math.max(1, before) : before + 1;
-      const until = waits
-        ? error.notBefore
-        : backoffUntil(failures, now, random.uniform(), notBeforeOf(error), heldUntil);
-      const notBefore = until.toISOString();
-      const key = backoffRecord.key(spec.name, issuer);
-      const value = backoffRecord.serialize({ failures, lastFailure: reportError(error), at, notBefore });
-      await store.transact(
-        { conditions: [{ key, revision: held?.revision ?? 0 }], puts: [{ key, value }], deletes: [] },
-        options,
-      );
-      return { failures, notBefore };
-    } catch (storeError) {
-      log.error({ err: storeError }, 'back-off cannot be stored');
-      return undefined;
-    }
-  }
-
-  /** When the certificate expires that clients trust now; a self-signed one is none. */
-  async #trustedUntil(spec: CertificateSpec, options: { signal: AbortSignal }): Promise<Date | undefined> {
-    const held = await this.#bundles.active(spec.name, options);
-    return held === undefined || held.origin === 'self-signed' ? undefined : new Date(held.notAfter);
   }
 }
 
@@ -306,7 +271,7 @@ export async function sweepChallenges(store: StateStore, options: EffectOptions)
 function requireHttp01(authorization: Authorization): NonNullable<Authorization['http01']> {
   if (authorization.http01 !== undefined) return authorization.http01;
   throw new KacmeError(
-    'ERR_ACME_AUTHORIZATION',
+    'ERR_ACME_ORDER',
     `the CA offers no http-01 challenge for ${authorization.identifier} (${authorization.url})`,
     {
       retry: 'never',

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import * as z from 'zod';
 import { certIdOf } from '../domain/cert-id.ts';
 import type { ErrorCode } from '../domain/errors.ts';
+import { judgeFailure } from '../domain/failure.ts';
 import { certificatesIn } from '../domain/x509.ts';
 import { defineRecord } from './record-kind.ts';
 
@@ -186,14 +187,24 @@ const Backoff = z.object({
   lastFailure: ErrorReport,
   at: Instant,
   notBefore: Instant,
+  /** Of the last failure (`domain/failure.ts`). */
+  verdict: z.object({ permanent: z.boolean(), fault: z.enum(['here', 'issuer', 'unknown']) }),
+  /** Fingerprint of what was asked; another request is not held back. Undefined: any, since it was not told apart. */
+  request: maybe(z.string()),
 });
 export type BackoffRecord = z.output<typeof Backoff>;
 /** `backoff/<certificate>/<issuer>` */
 export const backoffRecord = defineRecord<[certificate: string, issuer: string], BackoffRecord>({
   name: 'backoff',
   data: Backoff,
-  migrations: [],
+  migrations: [addVerdict],
 });
+
+/** The types of the CA's problems were not kept: what remains tells less. */
+function addVerdict(data: unknown): unknown {
+  const backoff = z.looseObject({ lastFailure: ErrorReport }).parse(data);
+  return { ...backoff, verdict: judgeFailure({ ...backoff.lastFailure, problems: [] }) };
+}
 
 /** What a CA has counted of kacme (`domain/rate-ledger.ts`), for all its accounts there. */
 const RateLedger = z.object({

@@ -1,10 +1,13 @@
+import type { BackoffState } from '../domain/backoff.ts';
+import { chooseIssuer, type IssuerChoice } from '../domain/issuer-choice.ts';
 import type { CertificateSpec } from '../domain/model.ts';
-import { chooseIssuer, decideRenewal, type RenewalDecision } from '../domain/renewal.ts';
+import { decideRenewal, type RenewalDecision } from '../domain/renewal.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { StateStore } from '../ports/state-store.ts';
+import { type Backoffs, backoffState } from './backoffs.ts';
 import type { AppDeps } from './deps.ts';
-import { type BackoffRecord, backoffRecord, loadRecord, orderRecord } from './records.ts';
+import { loadRecord, orderRecord } from './records.ts';
 import type { RenewalInformation } from './renewal-info.ts';
 
 export interface RenewalPlan {
@@ -17,11 +20,13 @@ export interface RenewalPlan {
 /** Gathers from the store what the decision about a certificate's renewal rests on. */
 export class RenewalPlanner {
   readonly #renewalInfo: RenewalInformation;
+  readonly #backoffs: Backoffs;
   readonly #store: StateStore;
   readonly #clock: Clock;
 
-  constructor(renewalInfo: RenewalInformation, { store, clock }: AppDeps) {
+  constructor(renewalInfo: RenewalInformation, backoffs: Backoffs, { store, clock }: AppDeps) {
     this.#renewalInfo = renewalInfo;
+    this.#backoffs = backoffs;
     this.#store = store;
     this.#clock = clock;
   }
@@ -36,19 +41,26 @@ export class RenewalPlanner {
     return { issuer, decision, nextCheckAt: renewable?.nextCheckAt };
   }
 
+  /**
+   * What an operator asks for who knows of the failures: due or not, and whatever the back-off. An issuer that refused
+   * for good is asked again as well, since the operator has acted; one that is down is not.
+   */
+  async force(spec: CertificateSpec, options: { signal: AbortSignal }): Promise<RenewalPlan> {
+    const now = this.#clock.now();
+    const backoffs = await this.#states(spec, options);
+    const passing = new Map([...backoffs].filter(([, { verdict }]) => !verdict.permanent));
+    const { issuer } = chooseIssuer(spec.issuers, passing, now);
+    const overridden = backoffs.get(issuer);
+    const overrides = overridden !== undefined && now < overridden.notBefore;
+    const reason = overrides
+      ? `forced by the operator, overriding the back-off of ${issuer} until ${overridden.notBefore.toISOString()}`
+      : 'forced by the operator';
+    return { issuer, decision: { action: 'issue', reason }, nextCheckAt: undefined };
+  }
+
   /** The issuer that an order would go to now, with its back-off. */
-  async chooseIssuer(
-    spec: CertificateSpec,
-    options: { signal: AbortSignal },
-  ): Promise<ReturnType<typeof chooseIssuer>> {
-    const records = await this.backoffs(spec, options);
-    const backoffs = new Map(
-      [...records].map(([issuer, { failures, notBefore }]) => [
-        issuer,
-        { failures, notBefore: new Date(notBefore) },
-      ]),
-    );
-    return chooseIssuer(spec.issuers, backoffs, this.#clock.now());
+  async chooseIssuer(spec: CertificateSpec, options: { signal: AbortSignal }): Promise<IssuerChoice> {
+    return chooseIssuer(spec.issuers, await this.#states(spec, options), this.#clock.now());
   }
 
   /** Like `plan`, after the CA was asked when to renew, if that is due: what must be issued anyway does not wait for it. */
@@ -61,17 +73,11 @@ export class RenewalPlanner {
     return this.plan(spec, options);
   }
 
-  /** The failures since the last success, by issuer. */
-  async backoffs(
+  async #states(
     spec: CertificateSpec,
     options: { signal: AbortSignal },
-  ): Promise<ReadonlyMap<string, BackoffRecord>> {
-    const found = await Promise.all(
-      spec.issuers.map(async (issuer) => {
-        const record = await loadRecord(this.#store, backoffRecord, [spec.name, issuer], options);
-        return record === undefined ? [] : [[issuer, record.value] as const];
-      }),
-    );
-    return new Map(found.flat());
+  ): Promise<ReadonlyMap<string, BackoffState>> {
+    const records = await this.#backoffs.of(spec, spec.issuers, options);
+    return new Map([...records].map(([issuer, record]) => [issuer, backoffState(record)]));
   }
 }

@@ -1,13 +1,14 @@
 import { type KacmeError, reportError } from '../domain/errors.ts';
 import { Lane } from '../domain/lane.ts';
 import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
-import { describeWait, type RenewalDecision } from '../domain/renewal.ts';
+import { describeWait } from '../domain/renewal.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
 import type { CertificateResult, PlaceResult, Status, Summary } from '../domain/status.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import type { EffectOptions, Mandate } from '../ports/leadership.ts';
 import type { CommandOptions, KacmeService } from '../ports/service.ts';
 import { Authorities } from './authorities.ts';
+import { Backoffs } from './backoffs.ts';
 import { Bundles } from './bundles.ts';
 import { CanaryGate } from './canary.ts';
 import { CertificateStatuses } from './certificate-status.ts';
@@ -75,13 +76,15 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     this.#onActivated = options.onActivated ?? (() => {});
     this.#bundles = new Bundles(config.keepBundles, deps);
     this.#authorities = new Authorities(config.issuers, deps);
-    this.#issuer = new CertificateIssuer(this.#authorities, this.#bundles, deps);
+    const backoffs = new Backoffs(config.issuers, this.#bundles, deps);
+    this.#issuer = new CertificateIssuer(this.#authorities, this.#bundles, backoffs, deps);
     const renewalInfo = new RenewalInformation(this.#authorities, this.#bundles, deps);
-    this.#planner = new RenewalPlanner(renewalInfo, deps);
+    this.#planner = new RenewalPlanner(renewalInfo, backoffs, deps);
     this.#statuses = new CertificateStatuses({
       bundles: this.#bundles,
       renewalInfo,
       planner: this.#planner,
+      backoffs,
       clock: deps.clock,
     });
     this.#outlook = new Outlook(
@@ -161,13 +164,8 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
   ): Promise<Summary> {
     const specs = certificatesNamed(this.#config, names);
     if (dryRun) {
-      const plans = await Promise.all(
-        specs.map(async (spec) => ({ spec, ...(await this.#planner.plan(spec, { signal })) })),
-      );
-      return summarize(
-        plans.map(({ spec, decision }) => describePlan(spec, decision, force)),
-        [],
-      );
+      const plans = await waitForAll(specs.map((spec) => this.#dryRun(spec, force, { signal })));
+      return summarize(plans, []);
     }
     const options = this.#effects(signal);
     const sinceMs = this.#deps.clock.monotonicMs();
@@ -185,6 +183,20 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     );
   }
 
+  /** Reads only. */
+  async #dryRun(
+    spec: CertificateSpec,
+    force: boolean,
+    options: { signal: AbortSignal },
+  ): Promise<CertificateResult> {
+    const { decision } = await (force
+      ? this.#planner.force(spec, options)
+      : this.#planner.plan(spec, options));
+    const kept = { certificate: spec.name, action: 'kept', failure: undefined } as const;
+    if (decision.action === 'wait') return { ...kept, reason: describeWait(decision) };
+    return { ...kept, action: 'planned', reason: decision.reason };
+  }
+
   async #renewOne(
     spec: CertificateSpec,
     force: boolean,
@@ -193,10 +205,10 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     const certificate = spec.name;
     try {
       const { issuer, decision } = await (force
-        ? this.#planner.plan(spec, options)
+        ? this.#planner.force(spec, options)
         : this.#planner.decide(spec, options));
-      const reason = force ? 'forced by the operator' : decision.reason;
-      if (!force && decision.action === 'wait')
+      const { reason } = decision;
+      if (decision.action === 'wait')
         return { certificate, action: 'kept', reason: describeWait(decision), failure: undefined };
       onProgress({ message: `${certificate}: ordering from ${issuer} (${reason})` });
       await this.issue(spec, issuer, reason, options);
@@ -301,16 +313,6 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
 function failedResult({ name }: CertificateSpec, error: KacmeError): CertificateResult {
   const failure = reportError(error);
   return { certificate: name, action: 'failed', reason: failure.message, failure };
-}
-
-function describePlan(spec: CertificateSpec, decision: RenewalDecision, force: boolean): CertificateResult {
-  const issues = force || decision.action === 'issue';
-  const reason = force
-    ? 'forced by the operator'
-    : decision.action === 'wait'
-      ? describeWait(decision)
-      : decision.reason;
-  return { certificate: spec.name, action: issues ? 'planned' : 'kept', reason, failure: undefined };
 }
 
 function summarize(certificates: readonly CertificateResult[], places: readonly PlaceResult[]): Summary {

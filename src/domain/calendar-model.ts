@@ -1,9 +1,10 @@
+import type { BackoffState } from './backoff.ts';
 import type { LifetimeRule } from './lifetimes.ts';
 import type { CertificateSpec } from './model.ts';
 import type { Ledger } from './rate-ledger.ts';
 import type { LimitName, OrderKind, RateLimits } from './rate-limits.ts';
 import type { RegisteredDomain } from './registered-domain.ts';
-import type { BackoffState, HeldBundle } from './renewal.ts';
+import type { HeldBundle } from './renewal.ts';
 import type { RenewalInfoState, SuggestedWindow } from './renewal-info.ts';
 
 export interface PlannedBundle extends HeldBundle {

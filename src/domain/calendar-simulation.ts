@@ -1,10 +1,12 @@
+import { type BackoffState, backoffUntil } from './backoff.ts';
 import type { CalendarDay, CalendarRequest, PlannedBundle, PlannedOrder } from './calendar-model.ts';
+import type { FailureVerdict } from './failure.ts';
 import { type LifetimeRule, lifetimeAt } from './lifetimes.ts';
 import type { CertificateSpec } from './model.ts';
 import { PriorityQueue } from './priority-queue.ts';
 import { changesByAbandoning, changesByIssuance, changesByOrder, judgeOrder } from './rate-ledger.ts';
 import { type LimitedOrder, limitedOrder, type OrderKind } from './rate-limits.ts';
-import { type BackoffState, backoffUntil, decideRenewal, drawRenewAt } from './renewal.ts';
+import { decideRenewal, drawRenewAt } from './renewal.ts';
 import {
   followWindow,
   insideWindow,
@@ -16,6 +18,9 @@ import { type Bucket, isForgettable } from './token-bucket.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 const DAY_MS = 86_400_000;
+
+/** The one failure there is here: the CA is down. */
+const OUTAGE: FailureVerdict = { permanent: false, fault: 'issuer' };
 
 /** One certificate on its way through the days. */
 interface Track {
@@ -208,8 +213,8 @@ export class Simulation {
   #fail(track: Track): void {
     const failures = (track.backoff?.failures ?? 0) + 1;
     const heldUntil = track.held?.notAfter;
-    const notBefore = backoffUntil(failures, this.#now, this.#request.uniform(), undefined, heldUntil);
-    track.backoff = { failures, notBefore };
+    const notBefore = backoffUntil(failures, this.#now, this.#request.uniform(), { heldUntil });
+    track.backoff = { failures, notBefore, verdict: OUTAGE };
     this.#count('failed');
     this.#wake(track, notBefore);
   }

@@ -56,6 +56,8 @@ export interface KacmeErrorOptions extends ErrorOptions {
   readonly retry: Retry;
   /** What an operator can do about it, as an instruction. */
   readonly remedy?: string;
+  /** Types of the problems of a CA behind it (RFC 8555 section 6.7), in their short form such as `caa`. */
+  readonly problems?: readonly string[];
 }
 
 /**
@@ -67,12 +69,14 @@ export class KacmeError extends Error {
   readonly code: ErrorCode;
   readonly retry: Retry;
   readonly remedy: string | undefined;
+  readonly problems: readonly string[];
 
   constructor(code: ErrorCode, message: string, options: KacmeErrorOptions) {
     super(message, 'cause' in options ? { cause: options.cause } : undefined);
     this.code = code;
     this.retry = options.retry;
     this.remedy = options.remedy;
+    this.problems = options.problems ?? [];
   }
 }
 

@@ -1,3 +1,4 @@
+import { type BackoffState, describeBackoff } from './backoff.ts';
 import type { CertificateSpec } from './model.ts';
 
 const DAY_MS = 86_400_000;
@@ -13,12 +14,6 @@ export interface HeldBundle {
   readonly basis?: string | undefined;
   /** An operator went back to it: until then nothing is ordered in its place, whatever is due or under way. */
   readonly heldUntil?: Date | undefined;
-}
-
-/** The last failed attempts, as stored; cleared by a success. */
-export interface BackoffState {
-  readonly failures: number;
-  readonly notBefore: Date;
 }
 
 export type RenewalDecision =
@@ -38,10 +33,9 @@ export function decideRenewal(
 ): RenewalDecision {
   const need = renewalNeed(spec, held, now, orderUnderWay);
   if (need.action === 'wait' || backoff === undefined || now >= backoff.notBefore) return need;
-  const attempts = backoff.failures === 1 ? 'a failed attempt' : `${backoff.failures} failed attempts`;
   return {
     action: 'wait',
-    reason: `${need.reason}; backing off after ${attempts}`,
+    reason: `${need.reason}; ${describeBackoff(backoff, spec.name)}`,
     until: backoff.notBefore,
   };
 }
@@ -83,63 +77,4 @@ export function drawRenewAt(notBefore: Date, notAfter: Date, now: Date, uniform:
   // A CA that backdates much, or a clock that is ahead, must not make a new certificate due at once, for ever.
   const soonestMs = now.getTime() + (notAfter.getTime() - now.getTime()) / 10;
   return new Date(Math.round(Math.max(drawnMs, soonestMs)));
-}
-
-const BACKOFF_MS = [60_000, 600_000, 6_000_000, DAY_MS] as const;
-
-/** With an eighth of what is left of the certificate in use, some fifty attempts fit before it expires; */
-const SHARE_OF_TIME_LEFT = 1 / 8;
-/** not closer together than this, since CAs limit failures by the hour. */
-const SHORTEST_CAPPED_MS = 600_000;
-
-/**
- * When to try again after `failures` failed attempts in a row (at least 1): 1 min, 10 min, 100 min, then daily, but
- * within an eighth of the time left until `heldUntil`, when the certificate in use expires; up to a tenth later so
- * that a fleet does not return in step; never before `notBefore`, the CA's own word.
- */
-export function backoffUntil(
-  failures: number,
-  now: Date,
-  uniform: number,
-  notBefore?: Date,
-  heldUntil?: Date,
-): Date {
-  const baseMs = BACKOFF_MS[Math.min(failures, BACKOFF_MS.length) - 1] ?? DAY_MS;
-  const ours =
-    now.getTime() + Math.round(Math.min(baseMs, longestWaitMs(now, heldUntil)) * (1 + uniform / 10));
-  return new Date(Math.max(ours, notBefore?.getTime() ?? 0));
-}
-
-/** What has expired is no reason to hurry: it was the reason to hurry before. */
-function longestWaitMs(now: Date, heldUntil: Date | undefined): number {
-  const leftMs = heldUntil === undefined ? 0 : heldUntil.getTime() - now.getTime();
-  return leftMs > 0 ? Math.max(leftMs * SHARE_OF_TIME_LEFT, SHORTEST_CAPPED_MS) : Number.POSITIVE_INFINITY;
-}
-
-/** An issuer that failed this often in a row is passed over while it backs off, */
-const PATIENCE = 3;
-/** and so is one that asks to be left alone for longer than this, as a rate limit may. */
-const LONGEST_WAIT_MS = 2 * 3_600_000;
-
-/**
- * Which issuer to ask: the first in order of preference that is not backing off after failing again and again, or
- * for long.
- * A first or second failure is waited out instead, so that one hiccup does not change the CA.
- */
-export function chooseIssuer(
-  issuers: readonly string[],
-  backoffs: ReadonlyMap<string, BackoffState>,
-  now: Date,
-): { readonly issuer: string; readonly backoff: BackoffState | undefined } {
-  const givenUp = (issuer: string) => {
-    const { failures, notBefore } = backoffs.get(issuer) ?? { failures: 0, notBefore: now };
-    const waitMs = notBefore.getTime() - now.getTime();
-    return waitMs > LONGEST_WAIT_MS || (waitMs > 0 && failures >= PATIENCE);
-  };
-  const soonest = [...issuers].sort(
-    (a, b) => (backoffs.get(a)?.notBefore.getTime() ?? 0) - (backoffs.get(b)?.notBefore.getTime() ?? 0),
-  )[0];
-  const issuer = issuers.find((name) => !givenUp(name)) ?? soonest;
-  if (issuer === undefined) throw new RangeError('a certificate has at least one issuer');
-  return { issuer, backoff: backoffs.get(issuer) };
 }

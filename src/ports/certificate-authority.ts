@@ -16,6 +16,8 @@ export interface Order {
   readonly profile: string | undefined;
   /** The CA's own words when `invalid`. */
   readonly error: string | undefined;
+  /** The types of the problems in it (section 6.7), in their short form. */
+  readonly problems?: readonly string[];
 }
 
 /** RFC 8555 section 7.1.4, reduced to its http-01 challenge (section 8.3). */
@@ -28,6 +30,8 @@ export interface Authorization {
     | { readonly url: string; readonly token: string; readonly keyAuthorization: string }
     | undefined;
   readonly error: string | undefined;
+  /** The types of the problems in it (section 6.7), in their short form. */
+  readonly problems?: readonly string[];
 }
 
 /**

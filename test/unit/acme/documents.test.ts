@@ -42,12 +42,16 @@ test('an order keeps what an issuance needs, with its URL', () => {
     replaces: undefined,
     profile: undefined,
     error: undefined,
+    problems: [],
   });
 });
 
 test('an invalid order says why in the words of the CA', () => {
   const error = { type: 'urn:ietf:params:acme:error:caa', detail: 'CAA forbids' };
-  expect(parseOrder('u', response({ ...order, status: 'invalid', error })).error).toBe('CAA forbids (caa)');
+  expect(parseOrder('u', response({ ...order, status: 'invalid', error }))).toMatchObject({
+    error: 'CAA forbids (caa)',
+    problems: ['caa'],
+  });
 });
 
 test.each([
@@ -83,6 +87,7 @@ test('an authorization gives its http-01 challenge with the key authorization', 
     status: 'pending',
     http01: { url: 'https://ca.test/c/2', token: 'a_b-C9', keyAuthorization: 'a_b-C9.thumbprint' },
     error: undefined,
+    problems: [],
   });
 });
 
@@ -117,7 +122,10 @@ test('a failed authorization tells what its challenge met', async () => {
       },
     ],
   };
-  expect(parseAuthorization('u', response(document), signer).error).toBe('refused (connection)');
+  expect(parseAuthorization('u', response(document), signer)).toMatchObject({
+    error: 'refused (connection)',
+    problems: ['connection'],
+  });
 });
 
 test('names are ordered as dns and addresses as ip', () => {

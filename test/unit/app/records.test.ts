@@ -97,7 +97,14 @@ const examples = [
     kind: backoffRecord,
     key: backoffRecord.key('web', 'ca'),
     at: 'backoff/web/ca',
-    value: { failures: 3, lastFailure: failure, at, notBefore: at },
+    value: {
+      failures: 3,
+      lastFailure: failure,
+      at,
+      notBefore: at,
+      verdict: { permanent: false, fault: 'issuer' },
+      request: 'f00d',
+    },
   },
   {
     kind: renewalInfoRecord,
@@ -220,6 +227,16 @@ describe('an older or newer record', () => {
     const { kind: _, ...data } = { ...examples[3].value };
     const value = JSON.stringify({ schema: 1, data });
     expect(orderRecord.parse({ key: 'order/web/ca', revision: 1, value }).value.kind).toBe('new');
+  });
+
+  test.each([
+    { retry: 'later', permanent: false },
+    { retry: 'never', permanent: true },
+  ])('of a back-off is judged by what was kept of its failure ($retry)', ({ retry, permanent }) => {
+    const data = { failures: 3, lastFailure: { ...failure, retry }, at, notBefore: at };
+    const value = JSON.stringify({ schema: 1, data });
+    const parsed = backoffRecord.parse({ key: 'backoff/web/ca', revision: 1, value }).value;
+    expect(parsed).toEqual({ ...data, verdict: { permanent, fault: 'issuer' }, request: undefined });
   });
 
   test('of a schema of the future is refused by name', () => {

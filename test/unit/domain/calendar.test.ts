@@ -157,7 +157,8 @@ describe('planCalendar', () => {
     expect(plan([certificate], { days: 40, windows: undefined }).orders).toMatchObject([
       { kind: 'renewal', reason: 'renewal due', orderedAt: day(30), previousNotAfter: day(60) },
     ]);
-    const waiting = { ...certificate, backoff: { failures: 2, notBefore: day(35) } };
+    const verdict = { permanent: false, fault: 'issuer' } as const;
+    const waiting = { ...certificate, backoff: { failures: 2, notBefore: day(35), verdict } };
     expect(plan([waiting], { days: 40, windows: undefined }).orders[0]?.orderedAt).toEqual(day(35));
   });
 

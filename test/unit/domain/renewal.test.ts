@@ -1,17 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import type { CertificateSpec } from '../../../src/domain/model.ts';
-import {
-  backoffUntil,
-  chooseIssuer,
-  decideRenewal,
-  drawRenewAt,
-  type HeldBundle,
-} from '../../../src/domain/renewal.ts';
+import { decideRenewal, drawRenewAt, type HeldBundle } from '../../../src/domain/renewal.ts';
 
 const now = new Date('2026-06-01T00:00:00Z');
 const at = (offsetMs: number) => new Date(now.getTime() + offsetMs);
 const MINUTE = 60_000;
 const DAY = 86_400_000;
+const verdict = { permanent: false, fault: 'issuer' } as const;
 
 const spec: CertificateSpec = {
   name: 'external',
@@ -78,7 +73,7 @@ describe('decideRenewal', () => {
       action: 'issue',
       reason: 'an order is under way',
     });
-    const backoff = { failures: 1, notBefore: at(MINUTE) };
+    const backoff = { failures: 1, notBefore: at(MINUTE), verdict };
     expect(decideRenewal(spec, held, backoff, now, true)).toMatchObject({
       action: 'wait',
       until: at(MINUTE),
@@ -86,7 +81,7 @@ describe('decideRenewal', () => {
   });
 
   test('waits out the back-off of a failed attempt and says why', () => {
-    const backoff = { failures: 2, notBefore: at(MINUTE) };
+    const backoff = { failures: 2, notBefore: at(MINUTE), verdict };
     expect(decideRenewal(spec, undefined, backoff, now)).toEqual({
       action: 'wait',
       reason: 'no certificate held; backing off after 2 failed attempts',
@@ -98,8 +93,19 @@ describe('decideRenewal', () => {
     });
   });
 
+  test('says what an operator must do where waiting does not help', () => {
+    const permanent = { permanent: true, fault: 'issuer' } as const;
+    const backoff = { failures: 1, notBefore: at(DAY), verdict: permanent, remedy: 'correct the names' };
+    expect(decideRenewal(spec, undefined, backoff, now)).toEqual({
+      action: 'wait',
+      reason:
+        'no certificate held; an operator must act after a failed attempt: correct the names; then run kacme renew external --force',
+      until: at(DAY),
+    });
+  });
+
   test('a back-off does not bring a renewal forward', () => {
-    const backoff = { failures: 1, notBefore: at(MINUTE) };
+    const backoff = { failures: 1, notBefore: at(MINUTE), verdict };
     expect(decideRenewal(spec, held, backoff, now)).toEqual({
       action: 'wait',
       reason: 'not due',
@@ -132,66 +138,4 @@ describe('drawRenewAt', () => {
 test('a new certificate is not due at once, however old the CA says it is', () => {
   const longAgo = at(-80 * DAY);
   expect(drawRenewAt(longAgo, at(10 * DAY), now, 0)).toEqual(at(DAY));
-});
-
-describe('backoffUntil', () => {
-  test.each([
-    { failures: 1, expected: MINUTE },
-    { failures: 2, expected: 10 * MINUTE },
-    { failures: 3, expected: 100 * MINUTE },
-    { failures: 4, expected: DAY },
-    { failures: 400, expected: DAY },
-  ])('failure $failures in a row waits $expected ms', ({ failures, expected }) => {
-    expect(backoffUntil(failures, now, 0)).toEqual(at(expected));
-    expect(backoffUntil(failures, now, 0.5)).toEqual(at(expected * 1.05));
-  });
-
-  test("never asks before the CA's own Retry-After", () => {
-    expect(backoffUntil(1, now, 0, at(DAY))).toEqual(at(DAY));
-    expect(backoffUntil(1, now, 0, at(1))).toEqual(at(MINUTE));
-    expect(backoffUntil(4, now, 0, at(DAY), at(DAY))).toEqual(at(DAY));
-  });
-
-  test.each([
-    { failures: 4, left: 30 * DAY, expected: DAY },
-    { failures: 4, left: 4 * DAY, expected: DAY / 2 },
-    { failures: 3, left: 8 * 60 * MINUTE, expected: 60 * MINUTE },
-    { failures: 4, left: 40 * MINUTE, expected: 10 * MINUTE },
-    { failures: 1, left: 40 * MINUTE, expected: MINUTE },
-    { failures: 4, left: 0, expected: DAY },
-    { failures: 4, left: -DAY, expected: DAY },
-  ])('failure $failures with $left ms left of the certificate in use waits $expected ms', (row) => {
-    expect(backoffUntil(row.failures, now, 0, undefined, at(row.left))).toEqual(at(row.expected));
-  });
-});
-
-describe('chooseIssuer', () => {
-  const waiting = (failures: number, ms: number) => ({ failures, notBefore: at(ms) });
-
-  test.each([
-    { when: 'nothing failed', backoffs: {}, expected: 'first' },
-    {
-      when: 'the first failed once and is waited for',
-      backoffs: { first: waiting(1, MINUTE) },
-      expected: 'first',
-    },
-    { when: 'the first keeps failing', backoffs: { first: waiting(3, MINUTE) }, expected: 'second' },
-    {
-      when: 'the first asks to be left alone for days',
-      backoffs: { first: waiting(1, 2 * DAY) },
-      expected: 'second',
-    },
-    { when: 'the back-off of the first is over', backoffs: { first: waiting(9, 0) }, expected: 'first' },
-    {
-      when: 'both keep failing, and the second is free sooner',
-      backoffs: { first: waiting(4, DAY), second: waiting(3, MINUTE) },
-      expected: 'second',
-    },
-  ])('asks the $expected when $when', ({ backoffs, expected }) => {
-    const known = new Map(Object.entries(backoffs));
-    expect(chooseIssuer(['first', 'second'], known, now)).toEqual({
-      issuer: expected,
-      backoff: known.get(expected),
-    });
-  });
 });
