@@ -103,7 +103,7 @@ export class Bundles {
       const held = active?.origin === 'self-signed' ? 'a self-signed certificate' : "a CA's certificate";
       return { created: false, reason: `holds ${held} until ${active?.notAfter}` };
     }
-    const keyPem = await pki.generateKey('rsa-2048');
+    const keyPem = await pki.generateKey(spec.key);
     const notAfter = new Date(now.getTime() + SELF_SIGNED_MS);
     const chainPem = await pki.selfSign({ keyPem, identifiers: spec.identifiers, notBefore: now, notAfter });
     try {

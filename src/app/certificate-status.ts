@@ -57,6 +57,7 @@ export class CertificateStatuses {
     return {
       name: spec.name,
       identifiers: spec.identifiers,
+      key: spec.key,
       state: bundle === undefined ? 'missing' : expired ? 'expired' : trusted,
       generation: record?.value.generation ?? 0,
       issuer: bundle?.issuer,
@@ -78,7 +79,7 @@ export class CertificateStatuses {
 }
 
 function unreadableStatus(
-  { name, identifiers }: CertificateSpec,
+  { name, identifiers, key }: CertificateSpec,
   error: KacmeError,
   now: Date,
 ): CertificateStatus {
@@ -86,6 +87,7 @@ function unreadableStatus(
   return {
     name,
     identifiers,
+    key,
     state: 'unreadable',
     generation: 0,
     issuer: undefined,

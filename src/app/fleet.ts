@@ -219,12 +219,18 @@ export class Fleet {
     if (decision.action === 'leave') return placeIs(place, decision.state, decision.reason);
     if (decision.action === 'change') return placeIs(place, 'out of sync', decision.reason);
     if (!decision.memory) return this.#judgeFileOnly(target, place, desired, decision.reason, options);
-    return afterHandshakes(place, await this.#verify(target, desired, options), decision.reason);
+    return afterHandshakes(place, await this.#verify(target, place, desired, options), decision.reason);
   }
 
-  #verify({ pool, host }: Target, desired: Desired, options: { signal: AbortSignal }): Promise<Verification> {
+  #verify(
+    { pool, host }: Target,
+    { deployment: { family } }: Place,
+    desired: Desired,
+    options: { signal: AbortSignal },
+  ): Promise<Verification> {
     const { fingerprint256 } = desired.place.facts;
-    return this.#deps.hosts.host(pool, host).verify(servernameOf(desired), fingerprint256, options);
+    const request = { servername: servernameOf(desired), fingerprint256, family };
+    return this.#deps.hosts.host(pool, host).verify(request, options);
   }
 
   async #change(
@@ -320,7 +326,7 @@ export class Fleet {
         'installed; HAProxy loads it when it starts',
         options,
       );
-    return afterHandshakes(place, await this.#verify(target, desired, options), 'file restored');
+    return afterHandshakes(place, await this.#verify(target, place, desired, options), 'file restored');
   }
 
   /** A socket that takes no connection means a stopped HAProxy, unless the host answers handshakes all the same. */
@@ -332,7 +338,7 @@ export class Fleet {
     options: { signal: AbortSignal },
   ): Promise<PlaceStatus> {
     const { pool, host } = target;
-    const verification = await this.#verify(target, desired, options);
+    const verification = await this.#verify(target, place, desired, options);
     if (verification.state === 'unverified') return placeIs(place, 'file only', reason);
     if (verification.state === 'failed' && !verification.answered) return placeIs(place, 'file only', reason);
     const socket = pool.haproxy.socket ?? pool.haproxy.masterSocket ?? 'its socket';

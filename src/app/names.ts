@@ -1,15 +1,29 @@
+import { halfName, keyFamilyOf } from '../domain/dual.ts';
 import { KacmeError } from '../domain/errors.ts';
 import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
 
-/** The certificates that an operator named; every one for none. Throws `ERR_UNKNOWN_NAME`. */
+/**
+ * The certificates that an operator named; every one for none. A dual one is named by its configured name, or one half of
+ * it with the key family behind that (`external-rsa`). Throws `ERR_UNKNOWN_NAME`.
+ */
 export function certificatesNamed(config: KacmeConfig, names: readonly string[]): readonly CertificateSpec[] {
-  const all = config.certificates;
-  if (names.length === 0) return Object.values(all);
-  return names.map((name) => {
-    const spec = Object.hasOwn(all, name) ? all[name] : undefined;
-    if (spec === undefined) throw unknownName('certificate', name, Object.keys(all));
-    return spec;
+  const all = Object.values(config.certificates);
+  if (names.length === 0) return all;
+  const named = names.flatMap((name) => {
+    const found = all.filter((spec) => isNamed(spec, name));
+    if (found.length === 0) {
+      const known = all.map((spec) => spec.dualOf ?? spec.name);
+      throw unknownName('certificate', name, [...new Set(known)]);
+    }
+    return found;
   });
+  return [...new Set(named)];
+}
+
+/** The half that keeps the configured name of a dual certificate is not named alone by it. */
+function isNamed({ name, dualOf, key }: CertificateSpec, given: string): boolean {
+  if (dualOf === undefined) return given === name;
+  return given === dualOf || given === halfName(dualOf, keyFamilyOf(key));
 }
 
 /** Throws `ERR_UNKNOWN_NAME` unless something is deployed to a host of this name. */

@@ -8,7 +8,7 @@ import type { Bundles } from './bundles.ts';
 import { calendarOf } from './calendar.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
-import type { RenewalPlanner } from './renewal-planner.ts';
+import { familyHeld, type RenewalPlanner } from './renewal-planner.ts';
 
 export interface OutlookSources {
   readonly authorities: Authorities;
@@ -77,6 +77,7 @@ export class Outlook {
         notBefore: new Date(bundle.notBefore),
         notAfter: new Date(bundle.notAfter),
         renewAt: new Date(bundle.renewAt),
+        family: familyHeld(spec, bundle),
       };
       return { issuer, planned: { spec, held, backoff, renewalInfo: undefined } };
     } catch (error) {

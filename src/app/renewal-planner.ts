@@ -1,13 +1,14 @@
 import type { BackoffState } from '../domain/backoff.ts';
 import { chooseIssuer, type IssuerChoice } from '../domain/issuer-choice.ts';
-import type { CertificateSpec } from '../domain/model.ts';
+import type { CertificateSpec, KeyFamily } from '../domain/model.ts';
 import { decideRenewal, type RenewalDecision } from '../domain/renewal.ts';
+import { keyFamilyOfLeaf } from '../domain/x509.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { StateStore } from '../ports/state-store.ts';
 import { type Backoffs, backoffState } from './backoffs.ts';
 import type { AppDeps } from './deps.ts';
-import { loadRecord, orderRecord } from './records.ts';
+import { type BundleRecord, loadRecord, orderRecord } from './records.ts';
 import type { RenewalInformation } from './renewal-info.ts';
 
 export interface RenewalPlan {
@@ -37,7 +38,8 @@ export class RenewalPlanner {
     const { issuer, backoff } = await this.chooseIssuer(spec, { signal });
     const renewable = await this.#renewalInfo.of(spec.name, { signal });
     const order = await loadRecord(this.#store, orderRecord, [spec.name, issuer], { signal });
-    const decision = decideRenewal(spec, renewable?.held, backoff, now, order !== undefined);
+    const held = renewable && { ...renewable.held, family: familyHeld(spec, renewable.bundle) };
+    const decision = decideRenewal(spec, held, backoff, now, order !== undefined);
     return { issuer, decision, nextCheckAt: renewable?.nextCheckAt };
   }
 
@@ -80,4 +82,12 @@ export class RenewalPlanner {
     const records = await this.#backoffs.of(spec, spec.issuers, options);
     return new Map([...records].map(([issuer, record]) => [issuer, backoffState(record)]));
   }
+}
+
+/** Only halves of dual certificates are particular about it, so that no other one is parsed for it. */
+export function familyHeld(
+  { dualOf }: CertificateSpec,
+  { chainPem }: Pick<BundleRecord, 'chainPem'>,
+): KeyFamily | undefined {
+  return dualOf === undefined ? undefined : keyFamilyOfLeaf(chainPem);
 }

@@ -66,6 +66,8 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
   readonly #outlook: Outlook;
   readonly #coordination: Coordination;
   readonly #orders = new Lane(ORDERS_IN_FLIGHT);
+  /** The halves of a dual certificate, one after the other: the second one finds the names authorized. */
+  readonly #dualOrders = new Map<string, Lane>();
   readonly #onActivated: (certificate: string) => void;
 
   constructor(config: KacmeConfig, deps: AppDeps, options: LocalServiceOptions) {
@@ -277,13 +279,19 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
       spec.name,
       async (own) => {
         const signal = AbortSignal.any([own.signal, mandate.signal]);
-        await this.#orders.run(() => this.#issuer.issue(spec, issuer, reason, { signal, mandate }), {
-          signal,
-        });
+        const order = () =>
+          this.#orders.run(() => this.#issuer.issue(spec, issuer, reason, { signal, mandate }), { signal });
+        await (spec.dualOf === undefined ? order() : this.#dualLane(spec.dualOf).run(order, { signal }));
       },
       options,
     );
     this.#onActivated(spec.name);
+  }
+
+  #dualLane(dual: string): Lane {
+    const lane = this.#dualOrders.get(dual) ?? new Lane(1);
+    this.#dualOrders.set(dual, lane);
+    return lane;
   }
 
   async #distribute(

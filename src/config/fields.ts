@@ -23,7 +23,10 @@ export function section<Shape extends z.core.$ZodShape>(
   });
 }
 
-const NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/;
+/** In characters. */
+export const LONGEST_NAME = 63;
+
+const NAME = new RegExp(`^[a-z0-9][a-z0-9._-]{0,${LONGEST_NAME - 1}}$`);
 
 /** A map whose keys are names that the operator chooses. The names become keys of the store. */
 export function named<Value extends z.core.$ZodType>(value: Value, noun: string) {
@@ -53,13 +56,10 @@ export function parsed<Value>(
   });
 }
 
-/** `list` is what a list of values is answered with. */
-export function oneOf<const Values extends readonly [string, ...string[]]>(values: Values, list?: string) {
+export function oneOf<const Values extends readonly [string, ...string[]]>(values: Values) {
   return z.enum(values, {
-    error: ({ input }) => {
-      if (list !== undefined && Array.isArray(input)) return list;
-      return `expected one of ${values.join(', ')}${typeof input === 'string' ? didYouMean(input, values) : ''}`;
-    },
+    error: ({ input }) =>
+      `expected one of ${values.join(', ')}${typeof input === 'string' ? didYouMean(input, values) : ''}`,
   });
 }
 

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { LIMIT_NAMES } from '../domain/rate-limits.ts';
+import { KeyTypes } from './dual-schema.ts';
 import {
   absolutePath,
   duration,
@@ -137,12 +138,9 @@ export const Certificate = section(
       })
       .min(1, 'expected at least one issuer')
       .describe('Issuers in order of preference: the next one is tried when one keeps failing.'),
-    key: oneOf(
-      ['ecdsa-p256', 'ecdsa-p384', 'rsa-2048', 'rsa-3072', 'rsa-4096'],
-      'dual bundles do not exist in kacme yet: give one key type',
-    )
-      .prefault('ecdsa-p256')
-      .describe('Type of the private key.'),
+    key: KeyTypes.prefault('ecdsa-p256').describe(
+      'Type of the private key; one ECDSA and one RSA type for a dual certificate.',
+    ),
     profile: profile().describe("Certificate profile to ask for, in place of the issuer's."),
   },
   {

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { parseEndpoint } from './address.ts';
+import { perFamily } from './dual-schema.ts';
 import {
   absolutePath,
   duration,
@@ -182,14 +183,16 @@ export const Deployment = section(
       .string({ error: 'expected the name of a certificate' })
       .describe('Name of the certificate.'),
     pool: z.string({ error: 'expected the name of a pool' }).describe('Name of the pool it goes to.'),
-    path: haproxyPath('/etc/haproxy/certificates/haproxy.pem').describe(
+    path: perFamily(haproxyPath('/etc/haproxy/certificates/haproxy.pem'), 'PATH').describe(
       'The name HAProxy knows the bundle by: the argument of `crt`.',
     ),
-    file: absolutePath('/srv/certificates/haproxy.pem')
+    file: perFamily(absolutePath('/srv/certificates/haproxy.pem'), 'PATH')
       .optional()
       .describe('The same file as the SSH side sees it, where that differs from `path`.'),
-    copies: z
-      .array(absolutePath('/etc/kolla/haproxy/haproxy.pem'), { error: 'expected a list of paths' })
+    copies: perFamily(
+      z.array(absolutePath('/etc/kolla/haproxy/haproxy.pem'), { error: 'expected a list of paths' }),
+      '[PATH]',
+    )
       .prefault([])
       .describe('More files to keep equal to it, as the SSH side sees them.'),
     mode: text('"0600", "0640", "0400" or "0440", in quotes: the file holds a private key', /^0[46][04]0$/)

@@ -24,11 +24,9 @@ export function effectiveConfig(config: KacmeConfig): ConfigInput {
   const { challenge, operations, control, store, reconcile, keepBundles, log } = config;
   return {
     issuers: mapValues(config.issuers, describeIssuer),
-    certificates: mapValues(config.certificates, ({ identifiers, issuers, key, profile }) => {
-      return { identifiers: [...identifiers], issuers: [...issuers], key, profile };
-    }),
+    certificates: describeCertificates(config.certificates),
     pools: mapValues(config.pools, describePool),
-    deployments: config.deployments.map(describeDeployment),
+    deployments: describeDeployments(config),
     challenge: {
       listen: formatEndpoint(challenge.listen),
       selfCheck:
@@ -104,6 +102,34 @@ function describeHaproxy({ socket, masterSocket }: HaproxySpec) {
 
 function describeVerify({ connect, handshakes, timeoutMs }: VerifySpec) {
   return { connect: [...connect], handshakes, timeout: formatDuration(timeoutMs) };
+}
+
+/** The halves of a dual certificate are one again, under the name that was given. */
+function describeCertificates(certificates: KacmeConfig['certificates']): ConfigInput['certificates'] {
+  const all = Object.values(certificates);
+  return Object.fromEntries(
+    all.map(({ name, dualOf, identifiers, issuers, key, profile }) => {
+      const types = all.filter((other) => other.dualOf === dualOf).map((other) => other.key);
+      const described = { identifiers: [...identifiers], issuers: [...issuers], profile };
+      return [dualOf ?? name, { ...described, key: dualOf === undefined ? key : types }];
+    }),
+  );
+}
+
+function describeDeployments({ deployments, certificates }: KacmeConfig): ConfigInput['deployments'] {
+  return deployments.flatMap((deployment, index) => {
+    const described = describeDeployment(deployment);
+    const dual = certificates[deployment.certificate]?.dualOf;
+    if (dual === undefined) return [described];
+    const other = deployments[index + 1];
+    // The half that has the certificate's own name comes first: it tells of both.
+    if (deployment.certificate !== dual || other === undefined) return [];
+    const [ecdsa, rsa] = deployment.family === 'ecdsa' ? [deployment, other] : [other, deployment];
+    const path = { ecdsa: ecdsa.path, rsa: rsa.path };
+    const file = { ecdsa: ecdsa.file, rsa: rsa.file };
+    const copies = { ecdsa: [...ecdsa.copies], rsa: [...rsa.copies] };
+    return [{ ...described, certificate: dual, path, file, copies }];
+  });
 }
 
 function describeDeployment(deployment: DeploymentSpec): ConfigInput['deployments'][number] {

@@ -1,5 +1,14 @@
 import { join } from 'node:path';
-import type { DeploymentSpec, HostSpec, KacmeConfig, PoolSpec } from '../domain/model.ts';
+import { halfName, keyFamilyOf } from '../domain/dual.ts';
+import type {
+  CertificateSpec,
+  DeploymentSpec,
+  HostSpec,
+  KacmeConfig,
+  KeyFamily,
+  KeyType,
+  PoolSpec,
+} from '../domain/model.ts';
 import { resolveLimits } from './limits.ts';
 import type { ConfigOutput } from './schema.ts';
 
@@ -14,13 +23,9 @@ export function resolveConfig(input: ConfigOutput): KacmeConfig {
       const rateLimits = resolveLimits(limits, issuer.directory);
       return { name, ...issuer, profile, eab, caFile, proxy, timeoutMs: timeout, limits: rateLimits };
     }),
-    certificates: mapValues(input.certificates, ({ profile, ...certificate }, name) => ({
-      name,
-      ...certificate,
-      profile,
-    })),
+    certificates: resolveCertificates(input.certificates),
     pools: mapValues(input.pools, resolvePool),
-    deployments: input.deployments.map(resolveDeployment),
+    deployments: input.deployments.flatMap((deployment) => resolveDeployment(deployment, input.certificates)),
     challenge: input.challenge,
     operations: input.operations,
     control: { socket: input.control.socket ?? defaultControlSocket(input.store.file) },
@@ -83,10 +88,60 @@ function given<T extends object>(settings: T): Given<T> {
   return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined)) as Given<T>;
 }
 
-function resolveDeployment(deployment: DeploymentOutput): DeploymentSpec {
-  const { certificate, pool, path, file, copies, mode, owner, group, takeOver } = deployment;
-  const bits = Number.parseInt(mode, 8);
-  return { certificate, pool, path, file: file ?? path, copies, mode: bits, owner, group, takeOver };
+/** A dual certificate becomes two: all that follows knows certificates of one key only. */
+function resolveCertificates(certificates: ConfigOutput['certificates']): KacmeConfig['certificates'] {
+  const specs = Object.entries(certificates).flatMap(
+    ([name, { key, profile, ...rest }]): CertificateSpec[] => {
+      const certificate = { ...rest, profile };
+      if (!Array.isArray(key)) return [{ name, ...certificate, key }];
+      return key.map((type) => ({
+        name: nameOfHalf(name, key, type),
+        ...certificate,
+        key: type,
+        dualOf: name,
+      }));
+    },
+  );
+  return Object.fromEntries(specs.map((spec) => [spec.name, spec]));
+}
+
+/** The key type named first goes on with what the store holds under the certificate's own name. */
+function nameOfHalf(name: string, types: readonly KeyType[], type: KeyType): string {
+  return type === types[0] ? name : halfName(name, keyFamilyOf(type));
+}
+
+function resolveDeployment(
+  { certificate, path, file, copies, mode, ...deployment }: DeploymentOutput,
+  certificates: ConfigOutput['certificates'],
+): DeploymentSpec[] {
+  const { pool, owner, group, takeOver } = deployment;
+  const same = { pool, mode: Number.parseInt(mode, 8), owner, group, takeOver };
+  const types = [certificates[certificate]?.key ?? []].flat();
+  return types.map((type) => {
+    const family = keyFamilyOf(type);
+    const own = ofFamily(path, family);
+    return {
+      certificate: nameOfHalf(certificate, types, type),
+      path: own,
+      file: file === undefined ? own : ofFamily(file, family),
+      copies: ofFamily(copies, family),
+      ...same,
+      ...(types.length > 1 ? { family } : {}),
+    };
+  });
+}
+
+function ofFamily<Value extends string | readonly string[]>(
+  value: Value | { readonly [family in KeyFamily]: Value },
+  family: KeyFamily,
+): Value {
+  return isPerFamily(value) ? value[family] : value;
+}
+
+function isPerFamily<Value>(
+  value: Value | { readonly [family in KeyFamily]: Value },
+): value is { readonly [family in KeyFamily]: Value } {
+  return typeof value === 'object' && !Array.isArray(value);
 }
 
 function mapValues<In, Out>(

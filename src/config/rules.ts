@@ -1,41 +1,12 @@
 import { formatEndpoint, parseEndpoint, parseIdentifier } from './address.ts';
+import { dualRules, valuesPerFamily } from './dual-rules.ts';
 import { socketProblem } from './fields.ts';
 import { type ConfigPath, formatPath } from './issue.ts';
 import { letsEncryptRules, type OrderedAt } from './lets-encrypt-rules.ts';
+import { listOf, mapOf, type Plain } from './plain.ts';
 import { defaultControlSocket } from './resolve.ts';
 import { didYouMean } from './suggestion.ts';
 import type { Mistake } from './tree.ts';
-
-/** Any map of the configuration; the keys that the rules read are named. */
-interface Plain {
-  readonly [key: string]: unknown;
-  readonly issuers?: unknown;
-  readonly directory?: unknown;
-  readonly profile?: unknown;
-  readonly certificates?: unknown;
-  readonly identifiers?: unknown;
-  readonly pools?: unknown;
-  readonly hosts?: unknown;
-  readonly host?: unknown;
-  readonly name?: unknown;
-  readonly local?: unknown;
-  readonly ssh?: unknown;
-  readonly port?: unknown;
-  readonly haproxy?: unknown;
-  readonly socket?: unknown;
-  readonly masterSocket?: unknown;
-  readonly deployments?: unknown;
-  readonly certificate?: unknown;
-  readonly pool?: unknown;
-  readonly path?: unknown;
-  readonly file?: unknown;
-  readonly copies?: unknown;
-  readonly challenge?: unknown;
-  readonly operations?: unknown;
-  readonly listen?: unknown;
-  readonly store?: unknown;
-  readonly control?: unknown;
-}
 
 /**
  * What no value shows alone: references, duplicates, keys that need or exclude each other. Works on values the
@@ -49,6 +20,7 @@ export function checkRules(config: unknown): readonly Mistake[] {
     ),
     ...Object.entries(mapOf(root.pools)).flatMap(([name, value]) => poolRules(['pools', name], mapOf(value))),
     ...oneProcessOnePool(mapOf(root.pools)),
+    ...dualRules(root),
     ...deploymentRules(root),
     ...listenRules(root),
     ...controlRules(root),
@@ -155,13 +127,18 @@ function deploymentRules(root: Plain): Mistake[] {
 
 /** A path as HAProxy sees it and a file as SSH sees it are different things that may be spelled alike. */
 function placesOf(deployment: Plain, path: ConfigPath): { at: ConfigPath; places: string[] }[] {
-  const { path: name, file } = deployment;
   const claim = (at: ConfigPath, value: unknown, kinds: readonly string[]) =>
     typeof value === 'string' ? [{ at, places: kinds.map((kind) => `${kind} ${value}`) }] : [];
   return [
-    ...claim([...path, 'path'], name, file === undefined ? ['path', 'file'] : ['path']),
-    ...claim([...path, 'file'], file, ['file']),
-    ...listOf(deployment.copies).flatMap((copy, index) => claim([...path, 'copies', index], copy, ['file'])),
+    ...valuesPerFamily(deployment.path, [...path, 'path']).flatMap(({ at, value }) =>
+      claim(at, value, deployment.file === undefined ? ['path', 'file'] : ['path']),
+    ),
+    ...valuesPerFamily(deployment.file, [...path, 'file']).flatMap(({ at, value }) =>
+      claim(at, value, ['file']),
+    ),
+    ...valuesPerFamily(deployment.copies, [...path, 'copies']).flatMap(({ at, value }) =>
+      listOf(value).flatMap((copy, index) => claim([...at, index], copy, ['file'])),
+    ),
   ];
 }
 
@@ -228,16 +205,4 @@ function hostOf(entry: unknown) {
     address,
     port: endpoint.value.port ?? (typeof port === 'number' ? port : undefined),
   };
-}
-
-function mapOf(value: unknown): Plain {
-  return isMap(value) ? value : {};
-}
-
-function isMap(value: unknown): value is Plain {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function listOf(value: unknown): readonly unknown[] {
-  return Array.isArray(value) ? value : [];
 }

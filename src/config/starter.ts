@@ -17,7 +17,7 @@ certificates:
   external:
     identifiers: [cloud.example.org, api.cloud.example.org]
     issuers: [letsencrypt] # in order of preference
-    key: ecdsa-p256 # or ecdsa-p384, rsa-2048, rsa-3072, rsa-4096
+    key: ecdsa-p256 # or ecdsa-p384, rsa-2048, rsa-3072, rsa-4096; [ecdsa-p256, rsa-2048] for both kinds
 
 # Who gets it: hosts that run HAProxy and are configured alike.
 pools:

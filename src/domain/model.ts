@@ -7,6 +7,9 @@ import type { RateLimits } from './rate-limits.ts';
 
 export type KeyType = 'ecdsa-p256' | 'ecdsa-p384' | 'rsa-2048' | 'rsa-3072' | 'rsa-4096';
 
+/** What a TLS client chooses by: the signature algorithms that it offers (RFC 8446 section 4.2.3). */
+export type KeyFamily = 'ecdsa' | 'rsa';
+
 export type SecretRef = { readonly file: string } | { readonly env: string };
 
 /** An ACME directory and an account there (RFC 8555 section 7.1.1, 7.1.2). */
@@ -49,6 +52,8 @@ export interface CertificateSpec {
   readonly key: KeyType;
   /** In place of the issuer's. */
   readonly profile: string | undefined;
+  /** Of the two halves of a dual certificate (one ECDSA, one RSA): the name that it is configured by. */
+  readonly dualOf?: string;
 }
 
 /** Where one host's sshd answers. `name` is the address, unless the operator gave it a name. */
@@ -113,6 +118,8 @@ export interface DeploymentSpec {
   readonly owner: number | undefined;
   readonly group: number | undefined;
   readonly takeOver: boolean;
+  /** Of half a dual certificate: its key family. Handshakes that verify the place offer no other. */
+  readonly family?: KeyFamily;
 }
 
 export interface Listen {

@@ -1,5 +1,6 @@
 import { type BackoffState, describeBackoff } from './backoff.ts';
-import type { CertificateSpec } from './model.ts';
+import { familyName, keyFamilyOf } from './dual.ts';
+import type { CertificateSpec, KeyFamily } from './model.ts';
 
 const DAY_MS = 86_400_000;
 
@@ -14,6 +15,8 @@ export interface HeldBundle {
   readonly basis?: string | undefined;
   /** An operator went back to it: until then nothing is ordered in its place, whatever is due or under way. */
   readonly heldUntil?: Date | undefined;
+  /** Of its key; undefined where that does not matter. */
+  readonly family?: KeyFamily | undefined;
 }
 
 export type RenewalDecision =
@@ -57,6 +60,12 @@ function renewalNeed(
   const uncovered = spec.identifiers.filter((identifier) => !held.identifiers.includes(identifier));
   if (uncovered.length > 0) return { action: 'issue', reason: `does not cover ${uncovered.join(', ')}` };
   if (now >= held.notAfter) return { action: 'issue', reason: 'expired' };
+  const family = keyFamilyOf(spec.key);
+  // Any key serves a certificate alone; half a dual one with the key of the other half serves nobody.
+  if (spec.dualOf !== undefined && held.family !== undefined && held.family !== family) {
+    const reason = `holds an ${familyName(held.family)} key as the ${familyName(family)} half of a dual certificate`;
+    return { action: 'issue', reason };
+  }
   if (held.heldUntil !== undefined && now < held.heldUntil)
     return { action: 'wait', reason: 'held after a rollback', until: held.heldUntil };
   if (orderUnderWay) return { action: 'issue', reason: 'an order is under way' };

@@ -1,4 +1,5 @@
 import type { ErrorReport } from './errors.ts';
+import type { KeyType } from './model.ts';
 import type { RenewalTime } from './renewal-info.ts';
 
 /** Everything `kacme status` shows; dates are ISO 8601 in UTC so that it crosses the control socket as JSON. */
@@ -13,6 +14,8 @@ export interface Status {
 export interface CertificateStatus {
   readonly name: string;
   readonly identifiers: readonly string[];
+  /** As configured: which half of a dual certificate this is. */
+  readonly key: KeyType;
   /** `missing`: nothing held, not even a self-signed bundle. `unreadable`: its records in the store are damaged. */
   readonly state: 'unreadable' | 'missing' | 'self-signed' | 'valid' | 'expired';
   readonly generation: number;

@@ -1,6 +1,6 @@
 import { createHash, createPrivateKey, X509Certificate } from 'node:crypto';
 import { canonicalIdentifier } from './ip-address.ts';
-import type { KeyType } from './model.ts';
+import type { KeyFamily, KeyType } from './model.ts';
 
 /** What kacme needs to know of a leaf certificate (RFC 5280). */
 export interface CertificateFacts {
@@ -38,6 +38,12 @@ export function factsOf(certificate: X509Certificate): CertificateFacts {
     serialNumber: certificate.serialNumber.toLowerCase(),
     issuer: certificate.issuer.replaceAll('\n', ', '),
   };
+}
+
+/** Of the leaf of a chain. Undefined for a chain of none, or a key of another kind. */
+export function keyFamilyOfLeaf(chainPem: string): KeyFamily | undefined {
+  const type = certificatesIn(chainPem)[0]?.publicKey.asymmetricKeyType;
+  return type === 'ec' ? 'ecdsa' : type === 'rsa' ? 'rsa' : undefined;
 }
 
 function subjectAltNames(text: string | undefined): readonly string[] {

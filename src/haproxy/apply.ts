@@ -128,15 +128,16 @@ class Change {
   }
 
   async #takeVerification(): Promise<Verification> {
-    const { verifyServername, fingerprint256 } = this.#change;
-    if (verifyServername === undefined)
+    const { verifyServername: servername, fingerprint256, deployment } = this.#change;
+    if (servername === undefined)
       return {
         state: 'unverified',
         reason: 'no handshakes were asked for: HAProxy does not serve this file now',
       };
     const { view, host } = this.#context;
+    const request = { servername, fingerprint256, family: deployment.family };
     const verification = await this.#take('verify', () =>
-      verifyHandshakes(view.pool.verify, host, verifyServername, fingerprint256, this.#options),
+      verifyHandshakes(view.pool.verify, host, request, this.#options),
     );
     if (verification.state !== 'failed') return verification;
     throw new HostError('ERR_HOST_UNVERIFIED', {

@@ -4,7 +4,13 @@ import { Lane } from '../domain/lane.ts';
 import type { DeploymentSpec, HostSpec, PoolSpec } from '../domain/model.ts';
 import type { HostObservation } from '../domain/observation.ts';
 import type { Clock } from '../ports/clock.ts';
-import type { HaproxyHost, HaproxyHosts, HostChange, Verification } from '../ports/haproxy-host.ts';
+import type {
+  HaproxyHost,
+  HaproxyHosts,
+  HostChange,
+  Verification,
+  VerificationRequest,
+} from '../ports/haproxy-host.ts';
 import type { HostSession, OpenHostSession } from '../ports/host-session.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import { applyChange } from './apply.ts';
@@ -119,15 +125,8 @@ class RemoteHaproxyHost implements HaproxyHost {
     return this.#run(() => this.#apply(change, options), options);
   }
 
-  verify(
-    servername: string,
-    fingerprint256: string,
-    { signal }: { signal: AbortSignal },
-  ): Promise<Verification> {
-    return this.#run(
-      () => verifyHandshakes(this.pool.verify, this.host, servername, fingerprint256, { signal }),
-      { signal },
-    );
+  verify(request: VerificationRequest, { signal }: { signal: AbortSignal }): Promise<Verification> {
+    return this.#run(() => verifyHandshakes(this.pool.verify, this.host, request, { signal }), { signal });
   }
 
   get isRetired(): boolean {

@@ -1,7 +1,8 @@
 import { isIP, isIPv6 } from 'node:net';
 import { connect, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
-import type { HostSpec, VerifySpec } from '../domain/model.ts';
-import type { Verification } from '../ports/haproxy-host.ts';
+import { familyName } from '../domain/dual.ts';
+import type { HostSpec, KeyFamily, VerifySpec } from '../domain/model.ts';
+import type { Verification, VerificationRequest } from '../ports/haproxy-host.ts';
 
 interface Target {
   readonly address: string;
@@ -15,33 +16,32 @@ interface Target {
 type Presented = { readonly fingerprint256: string } | { readonly failure: string };
 
 /**
- * Full TLS handshakes, side by side, with every `connect` entry: each must present the leaf
- * `fingerprint256`. Several per entry, since an old worker that still listens takes only some of the
+ * Full TLS handshakes, side by side, with every `connect` entry: each must present the leaf that is
+ * asked for. Several per entry, since an old worker that still listens takes only some of the
  * connections. The chain is not judged here: a self-signed bundle is verified likewise. Throws only
  * `signal.reason`.
  */
 export async function verifyHandshakes(
   verify: VerifySpec,
   host: HostSpec,
-  servername: string,
-  fingerprint256: string,
+  request: VerificationRequest,
   { signal }: { signal: AbortSignal },
 ): Promise<Verification> {
   if (verify.connect.length === 0 || verify.handshakes === 0) {
     return { state: 'unverified', reason: 'the pool names no address to connect to (verify.connect)' };
   }
   const targets = verify.connect.map((template) => verificationTarget(template, host));
-  const options = { servername, timeoutMs: verify.timeoutMs, signal };
+  const options = { timeoutMs: verify.timeoutMs, signal };
   const results = await Promise.all(
     targets.map(async (target) => ({
       target,
       presented: await Promise.all(
-        Array.from({ length: verify.handshakes }, () => handshake(target, options)),
+        Array.from({ length: verify.handshakes }, () => handshake(target, request, options)),
       ),
     })),
   );
   const failures = results
-    .map(({ target, presented }) => describeFailure(target, presented, fingerprint256))
+    .map(({ target, presented }) => describeFailure(target, presented, request))
     .filter((reason) => reason !== undefined);
   if (failures.length > 0) {
     const answered = results.some(
@@ -65,22 +65,40 @@ export function verificationTarget(template: string, host: HostSpec): Target {
   };
 }
 
+/**
+ * OpenSSL's names (SSL_CTX_set1_sigalgs_list(3)). PKCS#1 v1.5 stands beside PSS in TLS 1.3 too, where it signs no
+ * handshake: HAProxy takes only clients that list it for clients that know RSA.
+ */
+const SIGNATURE_ALGORITHMS: Readonly<Record<KeyFamily, string>> = {
+  ecdsa: 'ECDSA+SHA256:ECDSA+SHA384:ECDSA+SHA512',
+  rsa: 'RSA-PSS+SHA256:RSA-PSS+SHA384:RSA-PSS+SHA512:RSA+SHA256:RSA+SHA384:RSA+SHA512',
+};
+
 /** One for all handshakes, which saves each a third of its time; it holds no roots, since no chain is judged. */
-let sharedContext: SecureContext | undefined;
+const sharedContexts = new Map<KeyFamily | undefined, SecureContext>();
+
+function sharedContext(family: KeyFamily | undefined): SecureContext {
+  const known = sharedContexts.get(family);
+  if (known !== undefined) return known;
+  const sigalgs = family === undefined ? {} : { sigalgs: SIGNATURE_ALGORITHMS[family] };
+  const context = createSecureContext({ ca: [], ...sigalgs });
+  sharedContexts.set(family, context);
+  return context;
+}
 
 async function handshake(
   { address, port }: Target,
-  { servername, timeoutMs, signal }: { servername: string; timeoutMs: number; signal: AbortSignal },
+  { servername, family }: VerificationRequest,
+  { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
 ): Promise<Presented> {
   // RFC 6066 section 3: an address is not permitted as SNI.
   const sni = isIP(servername) === 0 ? { servername } : {};
-  sharedContext ??= createSecureContext({ ca: [] });
   const socket = connect({
     host: address,
     port,
     ...sni,
     rejectUnauthorized: false,
-    secureContext: sharedContext,
+    secureContext: sharedContext(family),
   });
   try {
     await secured(socket, { timeoutMs, signal });
@@ -125,14 +143,15 @@ async function secured(
 function describeFailure(
   { label }: Target,
   presented: readonly Presented[],
-  expected: string,
+  { fingerprint256: expected, family }: VerificationRequest,
 ): string | undefined {
   const others = presented.flatMap((one) =>
     'fingerprint256' in one && one.fingerprint256 !== expected ? [one.fingerprint256] : [],
   );
   const failures = presented.flatMap((one) => ('failure' in one ? [one.failure] : []));
   const total = presented.length;
-  const handshakes = total === 1 ? 'handshake' : 'handshakes';
+  const offering = family === undefined ? '' : `${familyName(family)}-only `;
+  const handshakes = `${offering}${total === 1 ? 'handshake' : 'handshakes'}`;
   if (failures.length > 0) {
     return `${failures.length} of ${total} ${handshakes} with ${label} failed: ${[...new Set(failures)].join(', ')}`;
   }

@@ -1,4 +1,4 @@
-import type { DeploymentSpec, HostSpec, PoolSpec } from '../domain/model.ts';
+import type { DeploymentSpec, HostSpec, KeyFamily, PoolSpec } from '../domain/model.ts';
 import type { HostObservation } from '../domain/observation.ts';
 import type { EffectOptions } from './leadership.ts';
 
@@ -13,6 +13,19 @@ export interface HostChange {
   readonly swap: boolean;
   /** SNI of the verifying handshakes; undefined skips them (nothing listens: HAProxy is stopped). */
   readonly verifyServername: string | undefined;
+}
+
+/** What real handshakes ask for, and must get. */
+export interface VerificationRequest {
+  /** SNI. */
+  readonly servername: string;
+  /** SHA-256 of the leaf's DER, lower-case hex. */
+  readonly fingerprint256: string;
+  /**
+   * Offer only signature algorithms of this family: HAProxy shows its ECDSA certificate to whoever offers both.
+   * Undefined offers all.
+   */
+  readonly family: KeyFamily | undefined;
 }
 
 /** `unverified` when the pool says nowhere to connect to. */
@@ -38,7 +51,7 @@ export interface HaproxyHost {
    */
   apply(change: HostChange, options: EffectOptions): Promise<Verification>;
   /** Handshakes only. Never throws for a wrong certificate. */
-  verify(servername: string, fingerprint256: string, options: { signal: AbortSignal }): Promise<Verification>;
+  verify(request: VerificationRequest, options: { signal: AbortSignal }): Promise<Verification>;
 }
 
 /** Gives the same object for the same host every time: it owns the connection and the lock. */

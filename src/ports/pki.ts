@@ -4,7 +4,7 @@ import type { KeyType } from '../domain/model.ts';
 export interface Pki {
   /** PKCS#8 PEM, generated off the event loop. */
   generateKey(type: KeyType): Promise<string>;
-  /** An X.509 v3 certificate (PEM) for `identifiers` as subjectAltName; `keyPem` must be RSA. */
+  /** An X.509 v3 certificate (PEM) for `identifiers` as subjectAltName, by a key of any type that `generateKey` makes. */
   selfSign(request: {
     keyPem: string;
     identifiers: readonly string[];

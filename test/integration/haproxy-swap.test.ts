@@ -155,7 +155,8 @@ describeEachHaproxy((haproxyLab) => {
   test('handshakes alone can be asked for: the right leaf, a wrong one, nobody there', async () => {
     const lab = await haproxyLab();
     const signal = AbortSignal.timeout(10_000);
-    const verify = (fingerprint: string) => lab.haproxy.verify('lb.test', fingerprint, { signal });
+    const verify = (fingerprint256: string) =>
+      lab.haproxy.verify({ servername: 'lb.test', fingerprint256, family: undefined }, { signal });
     expect(await verify(lab.old.fingerprint256)).toEqual({ state: 'verified', handshakes: 4 });
     expect(await verify('ab'.repeat(32))).toMatchObject({
       state: 'failed',

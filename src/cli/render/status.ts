@@ -46,9 +46,11 @@ export function renderStatus(status: Status, now: Date, view: View): string {
 
 function certificateTable({ certificates }: Status, now: Date, view: View): string {
   if (certificates.length === 0) return 'no certificates are configured\n';
+  // Where all keys are of one type the column would take space from what happens next, and say nothing.
+  const showKey = new Set(certificates.map(({ key }) => key)).size > 1;
   return renderTable(
-    ['CERTIFICATE', 'STATE', 'ISSUER', 'EXPIRES', 'NEXT'],
-    certificates.map((certificate) => certificateRow(certificate, now)),
+    ['CERTIFICATE', ...(showKey ? ['KEY'] : []), 'STATE', 'ISSUER', 'EXPIRES', 'NEXT'],
+    certificates.map((certificate) => certificateRow(certificate, now, { showKey })),
     view,
   );
 }
@@ -73,9 +75,14 @@ export function isHealthy(status: Status): boolean {
   );
 }
 
-function certificateRow(certificate: CertificateStatus, now: Date): readonly (Cell | string)[] {
+function certificateRow(
+  certificate: CertificateStatus,
+  now: Date,
+  { showKey }: { showKey: boolean },
+): readonly (Cell | string)[] {
   return [
     certificate.name,
+    ...(showKey ? [certificate.key] : []),
     { text: certificate.state, tone: CERTIFICATE_TONES[certificate.state] },
     certificate.issuer ?? '-',
     renderRelative(certificate.notAfter, now),

@@ -12,6 +12,7 @@ export const STATUS: Status = {
     {
       name: 'external',
       identifiers: ['cloud.example.org'],
+      key: 'ecdsa-p256',
       state: 'valid',
       generation: 3,
       issuer: 'letsencrypt',

@@ -66,6 +66,18 @@ host 10.0.0.12 of loadbalancers (external): ERR_HOST_UNREACHABLE
 `);
 });
 
+test('key types are shown where certificates differ in them, as the halves of a dual one do', () => {
+  const [half] = STATUS.certificates;
+  const other = { ...half, name: 'external-rsa', key: 'rsa-2048' } as CertificateStatus;
+  expect(
+    renderStatus({ ...STATUS, hosts: [], certificates: [...STATUS.certificates, other] }, NOW, PIPED),
+  ).toContain(`
+CERTIFICATE   KEY         STATE  ISSUER       EXPIRES  NEXT
+external      ecdsa-p256  valid  letsencrypt  in 61 d  waits until 2026-04-01 07:13Z: not due
+external-rsa  rsa-2048    valid  letsencrypt  in 61 d  waits until 2026-04-01 07:13Z: not due
+`);
+});
+
 test('a failed certificate says how often, since when, and when it is tried again', () => {
   expect(renderStatus(FAILING, NOW, PIPED)).toContain(`FAILURES
 certificate external, failed 2 times in a row, last 5 min ago: ERR_ACME_UNREACHABLE

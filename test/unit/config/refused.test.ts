@@ -49,11 +49,6 @@ describe('what is planned and does not exist yet is refused by name', () => {
       valid('    path', '    crtList: /l\n    path'),
       `${deployment}.crtList: ${absent}`,
     ],
-    [
-      'dual bundles',
-      valid('ecdsa-p256', '[ecdsa-p256, rsa-2048]'),
-      'certificates.external.key: dual bundles do not exist',
-    ],
   ])('%s', (_what, text, expected) => {
     expect(mistake(text)).toContain(expected);
   });

@@ -22,6 +22,7 @@ const EVERYTHING = `issuers:
     limits: { ordersPerAccount: { count: 7, per: 1h } }
 certificates:
   one: { identifiers: [bücher.example], issuers: [private], key: rsa-4096, profile: edge }
+  both: { identifiers: [both.example], issuers: [private], key: [rsa-3072, ecdsa-p384] }
 pools:
   near: { local: true, haproxy: { masterSocket: /m }, verify: { connect: ["127.0.0.1:443"], handshakes: 1, timeout: 1500ms } }
   far:
@@ -41,6 +42,8 @@ pools:
     parallel: 2
 deployments:
   - { certificate: one, pool: far, path: /p, file: /f, copies: [/c], mode: "0440", owner: 0, group: 42454, takeOver: true }
+  - { certificate: both, pool: near, path: { ecdsa: /e, rsa: /r } }
+  - { certificate: both, pool: far, path: { ecdsa: /e, rsa: /r }, file: { ecdsa: /fe, rsa: /fr }, copies: { ecdsa: [/ce], rsa: [] } }
 challenge: { listen: "[::1]:8081", selfCheck: { via: "http://10.0.0.10" } }
 operations: { listen: "localhost:9000" }
 control: { socket: /run/k.sock }

@@ -68,6 +68,19 @@ describe('decideRenewal', () => {
     expect(decideRenewal(spec, held, undefined, now)).toEqual(expected);
   });
 
+  test.each([
+    { when: 'half a dual one holds the key of the other half', dualOf: 'external', family: 'rsa', due: true },
+    { when: 'half a dual one holds its own', dualOf: 'external', family: 'ecdsa', due: false },
+    { when: 'a single one holds a key of before', dualOf: undefined, family: 'rsa', due: false },
+  ] as const)('issues at once: $due, when $when', ({ dualOf, family, due }) => {
+    const half = dualOf === undefined ? spec : { ...spec, dualOf };
+    expect(decideRenewal(half, { ...held, family }, undefined, now)).toEqual(
+      due
+        ? { action: 'issue', reason: 'holds an RSA key as the ECDSA half of a dual certificate' }
+        : { action: 'wait', reason: 'not due', until: held.renewAt },
+    );
+  });
+
   test('finishes an order that was begun, even if nothing is due', () => {
     expect(decideRenewal(spec, held, undefined, now, true)).toEqual({
       action: 'issue',

@@ -16,7 +16,8 @@ test('without an address to connect to it is unverified, not verified', async ()
   const host = { name: 'one', address: '10.0.0.1', port: 22 };
   const verify = { connect: [], handshakes: 4, timeoutMs: 1_000 };
   const { signal } = new AbortController();
-  expect(await verifyHandshakes(verify, host, 'a.test', 'ab', { signal })).toMatchObject({
+  const request = { servername: 'a.test', fingerprint256: 'ab', family: undefined };
+  expect(await verifyHandshakes(verify, host, request, { signal })).toMatchObject({
     state: 'unverified',
   });
 });

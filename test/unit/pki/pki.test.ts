@@ -10,8 +10,8 @@ const notAfter = new Date('2027-03-01T12:00:00Z');
 // One for all: RSA keys are slow to make.
 const rsaKey = pki.generateKey('rsa-2048');
 
-async function selfSigned(identifiers: readonly string[]) {
-  const keyPem = await rsaKey;
+async function selfSigned(identifiers: readonly string[], key = rsaKey) {
+  const keyPem = await key;
   const pem = await pki.selfSign({ keyPem, identifiers, notBefore, notAfter });
   return { keyPem, pem, certificate: new X509Certificate(pem) };
 }
@@ -47,6 +47,16 @@ describe('a self-signed certificate', () => {
     });
     expect(bundle).not.toMatch(/\r|\n\n/);
     expect(certificatesIn(bundle)).toHaveLength(1);
+  });
+
+  test.each([
+    { type: 'rsa-2048', key: rsaKey },
+    { type: 'ecdsa-p256', key: pki.generateKey('ecdsa-p256') },
+    { type: 'ecdsa-p384', key: pki.generateKey('ecdsa-p384') },
+  ])('is made with a key of type $type', async ({ key }) => {
+    const { keyPem, pem, certificate } = await selfSigned(['one.test'], key);
+    expect(readBundlePem(renderBundlePem(pem, keyPem))).toMatchObject({ facts: { selfSigned: true } });
+    expect(certificate.publicKey.asymmetricKeyType).toBe(createPrivateKey(keyPem).asymmetricKeyType);
   });
 
   test('is for servers, is no CA, and covers each identifier', async () => {
