@@ -1,7 +1,13 @@
 import * as z from 'zod';
-import { type ErrorCode, KacmeError, type Retry } from '../domain/errors.ts';
+import { KacmeError } from '../domain/errors.ts';
+import { PROBLEM_TYPES, type ProblemType, problemTypeOf } from './problem-types.ts';
 
 const ACME_ERROR = 'urn:ietf:params:acme:error:';
+
+const UNKNOWN: Treatment = {
+  retry: 'later',
+  remedy: "do what the CA's words ask for; if they ask for nothing, ask the CA",
+};
 
 /** When a CA limits us and does not say until when, an hour is what its rolling windows are made of. */
 const DEFAULT_RATE_LIMIT_PAUSE_MS = 3_600_000;
@@ -70,65 +76,6 @@ export function problemTypes({ type, subproblems }: Problem): readonly string[] 
   return subproblems.length > 0 ? subproblems.map((sub) => sub.type) : [type];
 }
 
-interface Treatment {
-  readonly retry: Retry;
-  readonly code?: ErrorCode;
-  readonly remedy?: string;
-}
-
-/** What each type of RFC 8555 section 6.7 means for kacme; whatever is not here may pass by itself. */
-const TREATMENTS: Readonly<Record<string, Treatment>> = {
-  badNonce: { retry: 'now' },
-  accountDoesNotExist: {
-    retry: 'later',
-    remedy:
-      'nothing at first: kacme registers its account again at the next order; if it stays, check the directory URL',
-  },
-  badCSR: { retry: 'never', remedy: "choose another key type, or correct the certificate's identifiers" },
-  badPublicKey: { retry: 'never', remedy: 'choose another key type that this CA accepts' },
-  caa: {
-    retry: 'never',
-    remedy:
-      'allow this CA in the CAA records of the domains it names, or give the certificate another issuer',
-  },
-  externalAccountRequired: {
-    retry: 'never',
-    remedy: "set the issuer's eab (keyId and hmacKey) to the values that the CA gave you",
-  },
-  /** draft-ietf-acme-profiles section 5. */
-  invalidProfile: {
-    retry: 'never',
-    code: 'ERR_ACME_PROFILE',
-    remedy:
-      "set the profile of the certificate or of its issuer to one that the CA's words allow, or remove it",
-  },
-  invalidContact: { retry: 'never', remedy: "correct the issuer's contact, such as mailto:ops@example.org" },
-  rejectedIdentifier: {
-    retry: 'never',
-    remedy: 'correct or remove the identifiers it names: the CA does not issue for them',
-  },
-  unauthorized: {
-    retry: 'never',
-    remedy: "check the issuer's account and eab: the CA knows the request but does not allow it",
-  },
-  unsupportedContact: { retry: 'never', remedy: "use a mailto: address as the issuer's contact" },
-  unsupportedIdentifier: {
-    retry: 'never',
-    remedy: 'remove the identifiers it names, or choose an issuer or profile that supports their type',
-  },
-  userActionRequired: {
-    retry: 'never',
-    code: 'ERR_ACME_TERMS',
-    remedy: 'read what the CA asks for and agree to it, then run kacme renew',
-  },
-};
-
-const CA_IN_TROUBLE: Treatment = {
-  retry: 'later',
-  remedy:
-    "nothing on this side: see the CA's status page; if it lasts, add another issuer to the certificate's issuers",
-};
-
 export interface ProblemContext {
   /** What was asked, such as `newOrder https://ca.example/order`. */
   readonly request: string;
@@ -136,7 +83,11 @@ export interface ProblemContext {
   readonly status: number;
   /** From Retry-After. */
   readonly notBefore: Date | undefined;
+  /** URL of the CA's terms: from its answer (RFC 8555 section 7.3.3), else from its directory. */
+  readonly termsOfService: string | undefined;
 }
+
+type Treatment = Pick<ProblemType, 'retry' | 'remedy' | 'code'>;
 
 /** The CA refused a request with a problem document (RFC 8555 section 6.7). */
 export class AcmeProblemError extends KacmeError {
@@ -153,11 +104,11 @@ export class AcmeProblemError extends KacmeError {
   constructor(problem: Problem, context: ProblemContext, treatment: Treatment, consequence = '') {
     super(
       treatment.code ?? 'ERR_ACME_PROBLEM',
-      `${context.request} refused by the CA with HTTP ${context.status}: ${describeProblem(problem)}${consequence}`,
+      `${describeRefusal(problem, context)}: ${describeProblem(problem)}${consequence}`,
       {
         retry: treatment.retry,
         problems: context.status >= 500 ? ['serverInternal'] : problemTypes(problem),
-        ...(treatment.remedy === undefined ? {} : { remedy: treatment.remedy }),
+        remedy: treatment.remedy,
       },
     );
     this.type = problem.type;
@@ -178,12 +129,7 @@ export class AcmeRateLimitedError extends AcmeProblemError {
     super(
       problem,
       context,
-      {
-        code: 'ERR_ACME_RATE_LIMITED',
-        retry: 'later',
-        remedy:
-          'wait: kacme does not ask before that; to stay below the limit, order fewer certificates of the same names',
-      },
+      PROBLEM_TYPES.rateLimited,
       `. kacme tries again after ${context.notBefore.toISOString()}`,
     );
   }
@@ -195,11 +141,45 @@ export function problemError(problem: Problem, context: ProblemContext, now: Dat
     const notBefore = context.notBefore ?? new Date(now.getTime() + DEFAULT_RATE_LIMIT_PAUSE_MS);
     return new AcmeRateLimitedError(problem, { ...context, notBefore });
   }
-  const treatment = TREATMENTS[problem.type] ?? (context.status >= 500 ? CA_IN_TROUBLE : { retry: 'later' });
-  if (problem.type !== 'userActionRequired' || problem.instance === undefined) {
-    return new AcmeProblemError(problem, context, treatment);
+  return new AcmeProblemError(problem, context, treatmentOf(problem, context));
+}
+
+/** Such as `newOrder https://ca.example/order refused by the CA with HTTP 403, since CAA records forbid it to issue`. */
+function describeRefusal({ type }: Problem, { request, status }: ProblemContext): string {
+  const meaning = problemTypeOf(type)?.meaning;
+  return `${request} refused by the CA with HTTP ${status}${meaning === undefined ? '' : `, since ${meaning}`}`;
+}
+
+function treatmentOf(problem: Problem, context: ProblemContext): Treatment {
+  if (problem.type === 'userActionRequired') return userActionRequired(problem, context);
+  const own = problemTypeOf(problem.type) ?? (context.status >= 500 ? PROBLEM_TYPES.serverInternal : UNKNOWN);
+  const { subproblems } = problem;
+  const each = subproblems.flatMap(({ type }) => problemTypeOf(type) ?? []);
+  if (each.length === 0) return own;
+  // One identifier that never will be in the order keeps all of it from being.
+  const retry = each.some((treatment) => treatment.retry === 'never') ? 'never' : own.retry;
+  return { ...own, retry, remedy: remedyByIdentifier(subproblems) };
+}
+
+/** Each remedy once, after the identifiers that it is for. */
+function remedyByIdentifier(subproblems: readonly Subproblem[]): string {
+  const identifiers = new Map<string, string[]>();
+  for (const { type, identifier } of subproblems) {
+    const remedy = problemTypeOf(type)?.remedy ?? UNKNOWN.remedy;
+    const named = identifier === undefined ? [] : [identifier];
+    identifiers.set(remedy, [...(identifiers.get(remedy) ?? []), ...named]);
   }
-  // RFC 8555 section 7.3.3: the terms changed, and `instance` is where to agree to them.
-  const remedy = `agree to what the CA asks for at ${problem.instance}, then run kacme renew`;
-  return new AcmeProblemError(problem, context, { ...treatment, remedy });
+  return Array.from(identifiers, ([remedy, names]) =>
+    names.length === 0 ? remedy : `${names.join(', ')}: ${remedy}`,
+  ).join('; ');
+}
+
+/** RFC 8555 section 7.3.3: the terms changed, and `instance` is where to agree to them. */
+function userActionRequired({ instance }: Problem, { termsOfService }: ProblemContext): Treatment {
+  const steps = [
+    ...(termsOfService === undefined ? [] : [`read the CA's terms of service, ${termsOfService}`]),
+    instance === undefined ? 'agree to what the CA asks for' : `agree to what the CA asks for at ${instance}`,
+    'run kacme renew',
+  ];
+  return { retry: 'never', code: 'ERR_ACME_TERMS', remedy: steps.join(', then ') };
 }

@@ -94,6 +94,7 @@ export class AcmeSession {
           method: 'POST',
           url,
           body,
+          termsOfService: this.#directory?.directory.termsOfService,
           ...(accept === undefined ? {} : { accept }),
         };
         return await transport.send(sent, { signal });

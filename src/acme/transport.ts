@@ -3,6 +3,7 @@ import type { Dispatcher } from 'undici';
 import { KacmeError, reportError } from '../domain/errors.ts';
 import type { Clock } from '../ports/clock.ts';
 import { Deadline } from './deadline.ts';
+import { linkTargets } from './link.ts';
 import { type NetworkFailure, readNetworkFailure } from './network-failure.ts';
 import { AcmeProblemError, problemError, readProblem } from './problem.ts';
 import { ProxyError } from './proxy.ts';
@@ -29,6 +30,8 @@ export interface AcmeRequest {
   /** A signed JWS. Never logged. */
   readonly body?: string;
   readonly accept?: string;
+  /** URL of the CA's terms by its directory, for an answer that they changed. */
+  readonly termsOfService?: string | undefined;
 }
 
 /** An answer below HTTP 300; everything else is thrown. */
@@ -120,12 +123,14 @@ export class AcmeTransport {
         bodyTimeout: 0,
         signal: deadline.signal,
       });
-      const header = (name: string): string | undefined => [answer.headers[name] ?? []].flat()[0];
+      const headers = (name: string): readonly string[] => [answer.headers[name] ?? []].flat();
+      const header = (name: string): string | undefined => headers(name)[0];
       this.#keepNonce(header('replay-nonce'));
       phase = 'body';
       const body = await answer.body.text();
       const notBefore = parseRetryAfter(header('retry-after'), clock.now());
-      return accept({ request, status: answer.statusCode, body, notBefore, header }, clock.now());
+      const response = { request, status: answer.statusCode, body, notBefore, header };
+      return accept(response, headers('link'), clock.now());
     } catch (error) {
       if (error instanceof KacmeError) throw error;
       signal.throwIfAborted();
@@ -146,7 +151,7 @@ export class AcmeTransport {
 /** `newOrder https://ca.example/order`, as messages begin. */
 export const describeRequest = ({ resource, url }: AcmeRequest): string => `${resource} ${url}`;
 
-function accept(response: AcmeResponse, now: Date): AcmeResponse {
+function accept(response: AcmeResponse, links: readonly string[], now: Date): AcmeResponse {
   const { request, status, body, notBefore } = response;
   if (status < 300) return response;
   if (status < 400) {
@@ -155,7 +160,8 @@ function accept(response: AcmeResponse, now: Date): AcmeResponse {
       `it redirects (HTTP ${status}) to ${response.header('location') ?? 'nowhere'}`,
     );
   }
-  const context = { request: describeRequest(request), url: request.url, status, notBefore };
+  const [termsOfService = request.termsOfService] = linkTargets(links, 'terms-of-service', request.url);
+  const context = { request: describeRequest(request), url: request.url, status, notBefore, termsOfService };
   const problem = readProblem(parseJson(body));
   if (problem !== undefined) throw problemError(problem, context, now);
   // A load balancer speaks for the CA, or the CA for once in no words: the status is all there is to go by.

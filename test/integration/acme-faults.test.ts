@@ -220,7 +220,9 @@ describe('a refusal', () => {
       code: 'ERR_ACME_PROBLEM',
       retry: 'later',
       status: 500,
-      message: expect.stringMatching(/^newAccount http.* with HTTP 500: because \(serverInternal\)$/),
+      message: expect.stringMatching(
+        /^newAccount http.* with HTTP 500, since it failed inside: because \(serverInternal\)$/,
+      ),
     });
     expect(results.at(-1)).toBe('ERR_ACME_PROBLEM');
   });

@@ -13,7 +13,7 @@ function scripted(answers: readonly Answer[], clock: MovingClock): () => Promise
     const { settled, afterMs, error } = answers[Math.min(asked++, answers.length - 1)] ?? {};
     if (error !== undefined) throw error;
     const notBefore = afterMs === undefined ? undefined : new Date(clock.now().getTime() + afterMs);
-    return { settled, notBefore };
+    return { settled, notBefore, termsOfService: undefined };
   };
 }
 
@@ -85,7 +85,13 @@ test('keeps to a rate limit met on the way if it ends in time, and throws it if 
   const limited = (clock: MovingClock, ms: number) =>
     problemError(
       { type: 'rateLimited', detail: 'slow down', instance: undefined, subproblems: [] },
-      { request: 'order', url: 'u', status: 429, notBefore: new Date(clock.now().getTime() + ms) },
+      {
+        request: 'order',
+        url: 'u',
+        status: 429,
+        notBefore: new Date(clock.now().getTime() + ms),
+        termsOfService: undefined,
+      },
       clock.now(),
     );
   const clock = movingClock();
