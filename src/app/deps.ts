@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import type { RegisteredDomain } from '../domain/registered-domain.ts';
+import type { ReadForeignDirectory } from '../ports/adoption-source.ts';
 import type { ConnectCertificateAuthority } from '../ports/certificate-authority.ts';
 import type { Clock, Random } from '../ports/clock.ts';
 import type { HaproxyHosts } from '../ports/haproxy-host.ts';
@@ -17,6 +18,7 @@ export interface AppDeps {
   readonly connectCertificateAuthority: ConnectCertificateAuthority;
   /** Undefined when the configuration turns it off. */
   readonly selfCheck: SelfCheck | undefined;
+  readonly readForeignDirectory: ReadForeignDirectory;
   readonly loadRegisteredDomain: () => Promise<RegisteredDomain>;
   readonly log: Logger;
 }

@@ -3,10 +3,11 @@ import { Lane } from '../domain/lane.ts';
 import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
 import { describeWait } from '../domain/renewal.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
-import type { CertificateResult, PlaceResult, Status, Summary } from '../domain/status.ts';
+import type { AdoptionSummary, CertificateResult, PlaceResult, Status, Summary } from '../domain/status.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import type { EffectOptions, Mandate } from '../ports/leadership.ts';
-import type { CommandOptions, KacmeService } from '../ports/service.ts';
+import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/service.ts';
+import { Adoption } from './adoption.ts';
 import { Authorities } from './authorities.ts';
 import { Backoffs } from './backoffs.ts';
 import { Bundles } from './bundles.ts';
@@ -64,6 +65,7 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
   readonly #planner: RenewalPlanner;
   readonly #statuses: CertificateStatuses;
   readonly #outlook: Outlook;
+  readonly #adoption: Adoption;
   readonly #coordination: Coordination;
   readonly #orders = new Lane(ORDERS_IN_FLIGHT);
   /** The halves of a dual certificate, one after the other: the second one finds the names authorized. */
@@ -100,6 +102,7 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
       deps,
     );
     this.fleet = new Fleet(config, this.#bundles, this.#coordination.canaries, deps);
+    this.#adoption = new Adoption(config, this.#bundles, this.fleet, deps);
   }
 
   async status({ signal }: { signal: AbortSignal }): Promise<Status> {
@@ -256,6 +259,39 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     } catch (error) {
       return failedResult(spec, expectedFailure(error, options));
     }
+  }
+
+  async adopt(
+    { origin, names, dryRun }: AdoptionRequest,
+    { signal, onProgress }: CommandOptions,
+  ): Promise<AdoptionSummary> {
+    const effects = dryRun ? undefined : this.#effects(signal);
+    const sinceMs = this.#deps.clock.monotonicMs();
+    const specs = certificatesNamed(this.#config, names);
+    const { bundles, problems } = await this.#adoption.find(origin, specs, { signal });
+    for (const { where, reason } of problems) onProgress({ message: `${where}: not read (${reason})` });
+    const certificates = await waitForAll(
+      specs.map((spec) => this.#adoption.adopt(spec, bundles, { signal, effects })),
+    );
+    for (const { certificate, action, reason } of certificates) {
+      onProgress({ message: `${certificate}: ${action} (${reason})` });
+      if (action === 'adopted') this.#onActivated(certificate);
+    }
+    const adopted = certificates.filter(({ action }) => action === 'adopted').map((each) => each.certificate);
+    const places =
+      effects === undefined
+        ? []
+        : await this.#distribute(
+            this.fleet.targets({ certificates: adopted }),
+            { ...effects, sinceMs },
+            onProgress,
+          );
+    const summary = summarize(
+      certificates,
+      places.filter(({ certificate }) => adopted.includes(certificate)),
+    );
+    const partly = summary.outcome === 'done' && problems.length > 0;
+    return { ...summary, outcome: partly ? 'partly' : summary.outcome, problems };
   }
 
   async distribute(

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import { connectCertificateAuthorities } from '../acme/certificate-authority.ts';
 import { createSelfCheck } from '../acme/self-check.ts';
+import { readForeignDirectory } from '../adopt/foreign-directory.ts';
 import type { AppDeps } from '../app/deps.ts';
 import { challengeRecord, loadRecord } from '../app/records.ts';
 import { readSecret } from '../config/secret.ts';
@@ -55,6 +56,7 @@ export function wireAdapters({
     pki: createPki(),
     hosts,
     connectCertificateAuthority: authorities.connect,
+    readForeignDirectory,
     loadRegisteredDomain,
     selfCheck: createSelfCheck(config.challenge.selfCheck),
     log,

@@ -4,9 +4,9 @@ import { LocalService } from '../app/service.ts';
 import { KacmeError } from '../domain/errors.ts';
 import type { KacmeConfig } from '../domain/model.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
-import type { Status, Summary } from '../domain/status.ts';
+import type { AdoptionSummary, Status, Summary } from '../domain/status.ts';
 import type { Mandate } from '../ports/leadership.ts';
-import type { CommandOptions, KacmeService } from '../ports/service.ts';
+import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/service.ts';
 import { FileStateStore } from '../store/file-store.ts';
 import { SocketLeadership } from '../store/socket-leadership.ts';
 import { serveChallenges, wireAdapters } from './adapters.ts';
@@ -20,7 +20,7 @@ export interface DirectServiceOptions {
   readonly version: string;
 }
 
-type Acting = Pick<KacmeService, 'bootstrap' | 'renew' | 'rollback' | 'distribute'>;
+type Acting = Pick<KacmeService, 'bootstrap' | 'renew' | 'rollback' | 'adopt' | 'distribute'>;
 
 interface Opened {
   readonly service: LocalService;
@@ -83,6 +83,15 @@ export class DirectService implements KacmeService {
     return this.#act('rollback', options, (service) => service.rollback(request, options));
   }
 
+  async adopt(request: AdoptionRequest, options: CommandOptions): Promise<AdoptionSummary> {
+    certificatesNamed(this.#config, request.names);
+    if (request.dryRun) {
+      const { service } = await this.#open({ readOnly: true, mandate: undefined });
+      return service.adopt(request, options);
+    }
+    return this.#act('adopt', options, (service) => service.adopt(request, options));
+  }
+
   async distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary> {
     if (request.host !== undefined) assertHostNamed(this.#config, request.host);
     return this.#act('distribute', options, (service) => service.distribute(request, options));
@@ -104,11 +113,11 @@ export class DirectService implements KacmeService {
   }
 
   /** With the lock by itself (then `store` is given); else through the service that has taken it meanwhile. */
-  async #act(
+  async #act<T>(
     command: string,
     { signal }: { signal: AbortSignal },
-    run: (service: Acting, store: FileStateStore | undefined) => Promise<Summary>,
-  ): Promise<Summary> {
+    run: (service: Acting, store: FileStateStore | undefined) => Promise<T>,
+  ): Promise<T> {
     const { file: root } = this.#config.store;
     const leadership = new SocketLeadership(root, { clock: systemClock, command: `kacme ${command}` });
     const mandate = await leadership.tryAcquire({ signal });

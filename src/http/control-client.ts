@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { KacmeError, type KacmeErrorOptions } from '../domain/errors.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
-import type { Progress, Status, Summary } from '../domain/status.ts';
-import type { CommandOptions, KacmeService } from '../ports/service.ts';
+import type { AdoptionSummary, Progress, Status, Summary } from '../domain/status.ts';
+import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/service.ts';
 import { CONTROL_PATHS, parseMessage } from './control-protocol.ts';
 import { probeSocket } from './control-socket.ts';
 
@@ -86,6 +86,13 @@ class ControlClient implements KacmeService {
       { path: CONTROL_PATHS.rollback, lasting: true, body: request, onProgress },
       { signal },
     )) as Summary;
+  }
+
+  async adopt(request: AdoptionRequest, { signal, onProgress }: CommandOptions): Promise<AdoptionSummary> {
+    return (await this.#ask(
+      { path: CONTROL_PATHS.adopt, lasting: true, body: { ...request }, onProgress },
+      { signal },
+    )) as AdoptionSummary;
   }
 
   async distribute(

@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { KacmeError } from '../domain/errors.ts';
 import type { CommandOptions, KacmeService } from '../ports/service.ts';
 import {
+  AdoptRequest,
   BootstrapRequest,
   CalendarRequest,
   CONTROL_PATHS,
@@ -31,6 +32,7 @@ export function controlRoutes(service: KacmeService): ReadonlyMap<string, Contro
       CONTROL_PATHS.rollback,
       post(RollbackRequest, ({ name, to }, options) => service.rollback({ name, to }, options)),
     ],
+    [CONTROL_PATHS.adopt, post(AdoptRequest, (request, options) => service.adopt(request, options))],
     [
       CONTROL_PATHS.distribute,
       post(DistributeRequest, ({ host }, options) => service.distribute({ host }, options)),

@@ -80,6 +80,7 @@ function renewalInformation(deps: typeof app.deps): RenewalInformation {
     },
     connectCertificateAuthority: async () => authority,
     selfCheck: undefined,
+    readForeignDirectory: unused,
   };
   return new RenewalInformation(new Authorities({ ca: issuer }, world), bundles, deps);
 }

@@ -17,6 +17,7 @@ test('with nothing to do the loops last until they are told to stop', async () =
     hosts: { host: unused, retain: unused, close: unused },
     connectCertificateAuthority: unused,
     selfCheck: undefined,
+    readForeignDirectory: unused,
   };
   const service = new LocalService(emptyConfig, world, { mandate: options.mandate });
   let ended = false;

@@ -34,6 +34,7 @@ test('of two reloads side by side the later one counts, even if its files are re
       hosts: { host: unused, retain: unused, close: unused },
       connectCertificateAuthority: unused,
       selfCheck: undefined,
+      readForeignDirectory: unused,
     }),
     leadership: { tryAcquire: unused, campaign: unused, holder: unused },
   });

@@ -41,16 +41,23 @@ describe('usage', () => {
     expect(context.stderr.text).toBe('');
   });
 
-  test.each(['bootstrap', 'serve', 'status', 'plan', 'renew', 'rollback', 'distribute', 'reload-config'])(
-    'the help of %s has examples, exit statuses and the global options',
-    async (command) => {
-      const context = fakeContext();
-      expect(await runCli([command, '--help'], context)).toBe(0);
-      for (const part of ['Examples:', `kacme ${command}`, 'Exit status:', '--config <file>']) {
-        expect(context.stdout.text).toContain(part);
-      }
-    },
-  );
+  test.each([
+    'bootstrap',
+    'serve',
+    'status',
+    'plan',
+    'renew',
+    'rollback',
+    'adopt',
+    'distribute',
+    'reload-config',
+  ])('the help of %s has examples, exit statuses and the global options', async (command) => {
+    const context = fakeContext();
+    expect(await runCli([command, '--help'], context)).toBe(0);
+    for (const part of ['Examples:', `kacme ${command}`, 'Exit status:', '--config <file>']) {
+      expect(context.stdout.text).toContain(part);
+    }
+  });
 });
 
 describe('options', () => {
