@@ -15,6 +15,7 @@ import type { Authorities } from './authorities.ts';
 import type { Backoffs } from './backoffs.ts';
 import type { Bundles } from './bundles.ts';
 import type { AppDeps } from './deps.ts';
+import { uncountedFailures } from './failed-validations.ts';
 import { OrderJournal, type StoredOrder, sameNames } from './order-journal.ts';
 import { assertProfileOffered } from './profile.ts';
 import type { RateBook } from './rate-book.ts';
@@ -243,8 +244,8 @@ export class CertificateIssuer {
     const reasons = refused.map(
       ({ identifier, status, error }) => `${identifier}: ${error ?? `authorization is ${status}`}`,
     );
-    // Only what it found now: it has counted the others before.
-    const failed = judged.filter(({ status }) => status === 'invalid').map(({ identifier }) => identifier);
+    const failedNow = judged.filter(({ status }) => status === 'invalid').map(({ identifier }) => identifier);
+    const failed = [...failedNow, ...uncountedFailures(stored.order, authorizations)];
     await journal.abandon(published, reasons.join('; '), options, book.failed(failed));
     const problems = refused.flatMap((authorization) => authorization.problems ?? []);
     throw new KacmeError('ERR_ACME_AUTHORIZATION', `the CA did not authorize ${reasons.join('; ')}`, {
