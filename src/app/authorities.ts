@@ -34,6 +34,13 @@ export class Authorities {
     await this.#account(this.#spec(issuer), options);
   }
 
+  /** Whether the CA has registered the account, as far as is stored. */
+  async isRegistered(issuer: string, options: { signal: AbortSignal }): Promise<boolean> {
+    const { directory } = this.#spec(issuer);
+    const account = await loadRecord(this.#deps.store, accountRecord, [issuer, directory], options);
+    return account?.value.url !== undefined;
+  }
+
   /** Resolves once the account is known to the CA. A failure is not remembered: the next call tries again. */
   async of(issuer: string, options: EffectOptions): Promise<CertificateAuthority> {
     const known = this.#ready.get(issuer);

@@ -4,8 +4,6 @@ import { KacmeError } from '../domain/errors.ts';
 import { isFinalRefusal } from '../domain/failure.ts';
 import type { CertificateSpec } from '../domain/model.ts';
 import { RateLimitNearError } from '../domain/rate-limit-error.ts';
-import type { OrderKind } from '../domain/rate-limits.ts';
-import { insideWindow } from '../domain/renewal-info.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import { readBundlePem, renderBundlePem } from '../domain/x509.ts';
 import type { Authorization, CertificateAuthority, Order } from '../ports/certificate-authority.ts';
@@ -16,11 +14,11 @@ import type { Backoffs } from './backoffs.ts';
 import type { Bundles } from './bundles.ts';
 import type { AppDeps } from './deps.ts';
 import { uncountedFailures } from './failed-validations.ts';
-import { OrderJournal, type StoredOrder, sameNames } from './order-journal.ts';
+import { OrderJournal, type StoredOrder } from './order-journal.ts';
+import { lineageOf, type OrderLineage } from './order-lineage.ts';
 import { assertProfileOffered } from './profile.ts';
 import type { RateBook } from './rate-book.ts';
-import { backoffRecord, challengeRecord, listRecords, orderRecord } from './records.ts';
-import { renewalInfoOf } from './renewal-info.ts';
+import { backoffRecord, challengeRecord, listRecords, loadRecord, orderRecord } from './records.ts';
 import { rateLimitedUntil } from './retry-after.ts';
 
 /** For what must be written although the work is cancelled or failed. */
@@ -60,6 +58,16 @@ export class CertificateIssuer {
       else log.error({ err: error, ...backoff }, 'issuance failed');
       throw error;
     }
+  }
+
+  /** Throws `ERR_RATE_LIMIT_NEAR` where `issue` would, before the CA is asked. Reads only. */
+  async assertTakes(spec: CertificateSpec, issuer: string, options: { signal: AbortSignal }): Promise<void> {
+    const book = await this.#authorities.book(issuer);
+    if (!(await this.#authorities.isRegistered(issuer, options))) await book.assertRegisters(options);
+    const underWay = await loadRecord(this.#deps.store, orderRecord, [spec.name, issuer], options);
+    if (underWay !== undefined) return;
+    const { kind } = await this.#lineageOf(spec, issuer, options);
+    await book.assertTakes({ identifiers: spec.identifiers, kind }, options);
   }
 
   async #obtain(
@@ -146,23 +154,8 @@ export class CertificateIssuer {
     );
   }
 
-  /**
-   * What the next order of a certificate renews (RFC 9773 section 5), and how the CA counts it: without limit inside
-   * the window that it suggested itself.
-   */
-  async #lineageOf(
-    spec: CertificateSpec,
-    issuer: string,
-    options: { signal: AbortSignal },
-  ): Promise<{ kind: OrderKind; replaces: string | undefined }> {
-    const held = await this.#bundles.active(spec.name, options);
-    if (held?.issuer !== issuer) return { kind: 'new', replaces: undefined };
-    const goesOn = spec.identifiers.some((name) => held.identifiers.includes(name));
-    const replaces = goesOn ? held.certID : undefined;
-    const state = await renewalInfoOf(this.#deps.store, held, options);
-    if (replaces !== undefined && insideWindow(state, this.#deps.clock.now()))
-      return { kind: 'ari-renewal', replaces };
-    return { kind: sameNames(held.identifiers, spec.identifiers) ? 'renewal' : 'new', replaces };
+  #lineageOf(spec: CertificateSpec, issuer: string, options: { signal: AbortSignal }): Promise<OrderLineage> {
+    return lineageOf(spec, issuer, { ...this.#deps, bundles: this.#bundles }, options);
   }
 
   /** The issuer with its account. A CA that asks to be left alone is left alone by every certificate. */

@@ -1,6 +1,7 @@
 import { type KacmeError, reportError } from '../domain/errors.ts';
 import { Lane } from '../domain/lane.ts';
 import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
+import { RateLimitNearError } from '../domain/rate-limit-error.ts';
 import { describeWait } from '../domain/renewal.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
 import type { AdoptionSummary, CertificateResult, PlaceResult, Status, Summary } from '../domain/status.ts';
@@ -194,11 +195,18 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     force: boolean,
     options: { signal: AbortSignal },
   ): Promise<CertificateResult> {
-    const { decision } = await (force
+    const { issuer, decision } = await (force
       ? this.#planner.force(spec, options)
       : this.#planner.plan(spec, options));
     const kept = { certificate: spec.name, action: 'kept', failure: undefined } as const;
     if (decision.action === 'wait') return { ...kept, reason: describeWait(decision) };
+    try {
+      await this.#issuer.assertTakes(spec, issuer, options);
+    } catch (error) {
+      if (!(error instanceof RateLimitNearError)) throw error;
+      const until = error.notBefore.toISOString();
+      return { ...kept, reason: `would wait until ${until}: ${decision.reason}; ${error.reason}` };
+    }
     return { ...kept, action: 'planned', reason: decision.reason };
   }
 
