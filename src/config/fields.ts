@@ -147,6 +147,16 @@ export function url(schemes: readonly string[], example: string) {
   });
 }
 
+/** An address whose port has a key of its own. */
+export function addressAlone(example: string) {
+  return parsed(`an address without a port, such as ${example}`, (input) => {
+    const endpoint = parseEndpoint(input);
+    if ('problem' in endpoint) return endpoint;
+    const { host, port } = endpoint.value;
+    return port === undefined ? { value: host } : { problem: 'give the port beside it, as `port`' };
+  });
+}
+
 export const identifier = () => parsed('a DNS name or an IP address', parseIdentifier);
 
 export const listen = (example: string) =>

@@ -14,6 +14,7 @@ export interface Plain {
   readonly local?: unknown;
   readonly ssh?: unknown;
   readonly port?: unknown;
+  readonly jump?: unknown;
   readonly haproxy?: unknown;
   readonly socket?: unknown;
   readonly masterSocket?: unknown;

@@ -16,7 +16,7 @@ import type { ConfigInput } from './schema.ts';
 
 /** The configuration in force as YAML: overlays applied, defaults filled in, secrets only as references. */
 export function describeConfig(config: KacmeConfig): string {
-  return stringify(effectiveConfig(config), { lineWidth: 0 });
+  return stringify(effectiveConfig(config), { lineWidth: 0, aliasDuplicateObjects: false });
 }
 
 /** The same as bare values. What it returns can be loaded again and means the same. */
@@ -74,6 +74,9 @@ function describePool({ hosts, ssh, haproxy, verify, parallel }: PoolSpec): Conf
       knownHosts: ssh.knownHosts,
       connectTimeout: formatDuration(ssh.connectTimeoutMs),
       sftp: ssh.sftp,
+      ...(ssh.jumps.length > 0 && {
+        jump: ssh.jumps.map(({ address, ...jump }) => ({ host: address, ...jump })),
+      }),
     },
     haproxy: describeHaproxy(haproxy),
     verify: describeVerify(verify),

@@ -4,6 +4,7 @@ import type {
   CertificateSpec,
   DeploymentSpec,
   HostSpec,
+  JumpSpec,
   KacmeConfig,
   KeyFamily,
   KeyType,
@@ -13,6 +14,7 @@ import { resolveLimits } from './limits.ts';
 import type { ConfigOutput } from './schema.ts';
 
 type PoolOutput = ConfigOutput['pools'][string];
+type SshOutput = NonNullable<PoolOutput['ssh']>;
 type HostOutput = NonNullable<PoolOutput['hosts']>[number];
 type DeploymentOutput = ConfigOutput['deployments'][number];
 
@@ -50,6 +52,7 @@ function resolvePool(pool: PoolOutput, name: string): PoolSpec {
       knownHosts: ssh.knownHosts,
       connectTimeoutMs: ssh.connectTimeout,
       sftp: ssh.sftp,
+      jumps: resolveJumps(ssh),
     },
     haproxy: { socket: haproxy.socket, masterSocket: haproxy.masterSocket },
     verify: { connect: verify.connect, handshakes: verify.handshakes, timeoutMs: verify.timeout },
@@ -58,6 +61,16 @@ function resolvePool(pool: PoolOutput, name: string): PoolSpec {
   const defaultPort = ssh?.port ?? 22;
   const hosts = pool.hosts ?? [{ host: '127.0.0.1' }];
   return { ...shared, hosts: hosts.map((host) => resolveHost(host, shared, defaultPort)) };
+}
+
+function resolveJumps({ jump = [], ...pool }: SshOutput): readonly JumpSpec[] {
+  return [jump].flat().map(({ host: address, port, user, identity, knownHosts }) => ({
+    address,
+    port,
+    user: user ?? pool.user,
+    identity: identity ?? pool.identity,
+    knownHosts: knownHosts ?? pool.knownHosts,
+  }));
 }
 
 function resolveHost(

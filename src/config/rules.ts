@@ -101,7 +101,9 @@ function processesOf(name: string, pool: Plain): { path: ConfigPath; processes: 
     const host = hostOf(value);
     if (host === undefined) return [];
     const port = host.port ?? (typeof sshPort === 'number' ? sshPort : 22);
-    const processes = on(formatEndpoint({ host: host.address, port }), value);
+    // The same private address behind another jump host is another machine.
+    const place = `${JSON.stringify(mapOf(pool.ssh).jump)} ${formatEndpoint({ host: host.address, port })}`;
+    const processes = on(place, value);
     return [{ path: ['pools', name, 'hosts', index], processes }];
   });
 }

@@ -74,6 +74,17 @@ export interface SshSpec {
   readonly connectTimeoutMs: number;
   /** How SFTP is reached: the subsystem, or an executed sftp-server (its path), as in Kolla's container. */
   readonly sftp: 'subsystem' | { readonly exec: string };
+  /** What the hosts are reached through, the nearest one first. Empty: directly. */
+  readonly jumps: readonly JumpSpec[];
+}
+
+/** An sshd that forwards connections to others; its host key is pinned as strictly as theirs. */
+export interface JumpSpec {
+  readonly address: string;
+  readonly port: number;
+  readonly user: string;
+  readonly identity: SecretRef;
+  readonly knownHosts: string;
 }
 
 export interface HaproxySpec {

@@ -51,6 +51,7 @@ describe('a valid configuration', () => {
             knownHosts: '/kh',
             connectTimeoutMs: 10_000,
             sftp: 'subsystem',
+            jumps: [],
           },
           haproxy: { socket: '/s', masterSocket: undefined },
           verify: { connect: ['{host}:443'], handshakes: 4, timeoutMs: 5_000 },
@@ -138,6 +139,24 @@ store: { file: /var/lib/kacme }
     ],
   ])('reads the host %s', (host, expected) => {
     expect(poolOf(parse(valid('10.0.0.11', host)), 'lb')?.hosts).toEqual([expected]);
+  });
+
+  test.each([
+    ['bastion.example.org', [{}]],
+    ['"bastion.example.org:2022"', [{ port: 2022 }]],
+    ['jumper@bastion.example.org', [{ user: 'jumper' }]],
+    ['{ host: bastion.example.org, identity: { env: B } }', [{ identity: { env: 'B' } }]],
+    [
+      '["jumper@bastion.example.org", { host: "fd00::1", port: 2022, knownHosts: /kb }]',
+      [{ user: 'jumper' }, { address: 'fd00::1', port: 2022, knownHosts: '/kb' }],
+    ],
+  ])('reads the jump host %s, which has from the pool what is not said', (written, expected) => {
+    const inherited = { user: 'haproxy', identity: { file: '/k' }, knownHosts: '/kh' };
+    const { jumps } =
+      poolOf(parse(valid('user: haproxy', `user: haproxy, port: 2985, jump: ${written}`)), 'lb')?.ssh ?? {};
+    expect(jumps).toEqual(
+      expected.map((jump) => ({ address: 'bastion.example.org', port: 22, ...inherited, ...jump })),
+    );
   });
 
   test('lets a host differ from its pool in what its entry says, and in nothing else', () => {

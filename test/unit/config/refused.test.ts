@@ -38,7 +38,6 @@ describe('what is planned and does not exist yet is refused by name', () => {
       `${pool}.reload: ${absent}`,
     ],
     ['pools.NAME.jump', valid('    verify', '    jump: 10.0.0.1\n    verify'), `${pool}.jump: ${absent}`],
-    ['pools.NAME.ssh.jump', valid('user: haproxy', 'user: haproxy, jump: x'), `${pool}.ssh.jump: ${absent}`],
     [
       'pools.NAME.overrides',
       valid('    verify', '    overrides: {}\n    verify'),
@@ -302,8 +301,33 @@ deployments:`;
       'pools.other.hosts[1]: its HAProxy is in pool "lb" already',
     );
     expect(mistakesIn(valid('deployments:', other.replace('socket: /s', 'socket: /t')))).toEqual([]);
+    const elsewhere = other.replace('ssh: { user', 'ssh: { jump: bastion, user');
+    expect(mistakesIn(valid('deployments:', elsewhere))).toEqual([]);
     const apart = other.replace('"10.0.0.11:22"', '{ host: 10.0.0.11, haproxy: { socket: /t } }');
     expect(mistakesIn(valid('deployments:', apart))).toEqual([]);
+  });
+});
+
+describe('a jump host is refused', () => {
+  test.each([
+    ['"@10.0.0.1"', ': expected the name of a user before the @'],
+    ['"a@b@10.0.0.1"', ': expected the name of a user before the @'],
+    ['"kacme@10.0.0.256"', ': neither an IP address nor a host name'],
+    ['"kacme@[fe80::1%eth0]:22"', ': a zone id (%...) is'],
+    ['11', ': expected a jump host: "user@bastion.example.org:22", or { host: ADDRESS }, or a list'],
+    ['{ port: 22 }', '.host: is required: expected an address without a port'],
+    [
+      '{ host: b, agent: true }',
+      '.agent: unknown key; expected one of host, port, user, identity, knownHosts',
+    ],
+    ['[]', ': expected one to four jump hosts'],
+    ['[a, b, c, d, e]', ': expected one to four jump hosts'],
+    ['[a, 11]', '[1]: expected a jump host: '],
+    ['[a, { host: b, user: "-o" }]', '[1].user: expected the name of a user'],
+  ])('%s', (written, expected) => {
+    expect(mistake(valid('user: haproxy', `user: haproxy, jump: ${written}`))).toContain(
+      `${pool}.ssh.jump${expected}`,
+    );
   });
 });
 

@@ -37,7 +37,7 @@ pools:
         sftp: subsystem
         haproxy: { socket: /t }
         verify: { connect: ["[::1]:443"], handshakes: 2, timeout: 3s }
-    ssh: { user: u, port: 2222, identity: { file: /id }, knownHosts: /kh, connectTimeout: 1m, sftp: { exec: /sftp } }
+    ssh: { user: u, port: 2222, identity: { file: /id }, knownHosts: /kh, connectTimeout: 1m, sftp: { exec: /sftp }, jump: ["v@[fd00::1]:2022", { host: b, identity: { env: B }, knownHosts: /kb }] }
     haproxy: { socket: /s, masterSocket: /m }
     parallel: 2
 deployments:
