@@ -106,6 +106,10 @@ class AcmeCertificateAuthority implements CertificateAuthority {
     return (await this.#session.directory(options)).profiles;
   }
 
+  async caaIdentities({ signal }: { signal: AbortSignal }): Promise<readonly string[]> {
+    return (await this.#session.directory({ signal })).caaIdentities;
+  }
+
   async newOrder(
     identifiers: readonly string[],
     { replaces, profile, ...options }: Parameters<CertificateAuthority['newOrder']>[1],

@@ -10,9 +10,10 @@ const directorySchema = z.object({
   meta: z
     .object({
       termsOfService: z.string().optional(),
+      caaIdentities: z.array(z.string()).default([]),
       profiles: z.record(z.string(), z.unknown()).optional(),
     })
-    .default({}),
+    .default({ caaIdentities: [] }),
 });
 
 /** RFC 8555 section 7.1.1 */
@@ -24,6 +25,7 @@ export interface Directory {
   readonly renewalInfo: string | undefined;
   /** URL of the terms that an account must agree to. */
   readonly termsOfService: string | undefined;
+  readonly caaIdentities: readonly string[];
   /** Descriptions by name (draft-ietf-acme-profiles section 3); undefined when the CA knows no profiles. */
   readonly profiles: Readonly<Record<string, string>> | undefined;
 }
@@ -37,6 +39,7 @@ export function parseDirectory(response: AcmeResponse): Directory {
     newOrder,
     renewalInfo,
     termsOfService: meta.termsOfService,
+    caaIdentities: meta.caaIdentities,
     profiles: meta.profiles && describeProfiles(meta.profiles),
   };
 }

@@ -36,9 +36,7 @@ export class Authorities {
 
   /** Whether the CA has registered the account, as far as is stored. */
   async isRegistered(issuer: string, options: { signal: AbortSignal }): Promise<boolean> {
-    const { directory } = this.#spec(issuer);
-    const account = await loadRecord(this.#deps.store, accountRecord, [issuer, directory], options);
-    return account?.value.url !== undefined;
+    return (await this.accountUrl(issuer, options)) !== undefined;
   }
 
   /** Resolves once the account is known to the CA. A failure is not remembered: the next call tries again. */
@@ -55,6 +53,13 @@ export class Authorities {
       },
       options,
     );
+  }
+
+  /** Undefined while none is registered, as far as the store knows; the CA is not asked. */
+  async accountUrl(issuer: string, options: { signal: AbortSignal }): Promise<string | undefined> {
+    const spec = this.#spec(issuer);
+    const held = await loadRecord(this.#deps.store, accountRecord, [spec.name, spec.directory], options);
+    return held?.value.url;
   }
 
   /** For what needs no account: the CA may not have heard of kacme. */

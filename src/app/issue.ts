@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import { KacmeError } from '../domain/errors.ts';
 import { isFinalRefusal } from '../domain/failure.ts';
@@ -16,13 +15,19 @@ import type { AppDeps } from './deps.ts';
 import { uncountedFailures } from './failed-validations.ts';
 import { OrderJournal, type StoredOrder } from './order-journal.ts';
 import { lineageOf, type OrderLineage } from './order-lineage.ts';
+import type { Preflight } from './preflight.ts';
+import { servingFrom } from './probes.ts';
 import { assertProfileOffered } from './profile.ts';
 import type { RateBook } from './rate-book.ts';
 import { backoffRecord, challengeRecord, listRecords, loadRecord, orderRecord } from './records.ts';
 import { rateLimitedUntil } from './retry-after.ts';
 
-/** For what must be written although the work is cancelled or failed. */
-const CLEANUP_WITHIN_MS = 5_000;
+interface IssuerParts {
+  readonly authorities: Authorities;
+  readonly bundles: Bundles;
+  readonly backoffs: Backoffs;
+  readonly preflight: Preflight;
+}
 
 /**
  * Obtains bundles: account, order, authorizations side by side, finalize, download (RFC 8555 section 7.4).
@@ -33,12 +38,14 @@ export class CertificateIssuer {
   readonly #authorities: Authorities;
   readonly #bundles: Bundles;
   readonly #backoffs: Backoffs;
+  readonly #preflight: Preflight;
   readonly #deps: AppDeps;
 
-  constructor(authorities: Authorities, bundles: Bundles, backoffs: Backoffs, deps: AppDeps) {
+  constructor({ authorities, bundles, backoffs, preflight }: IssuerParts, deps: AppDeps) {
     this.#authorities = authorities;
     this.#bundles = bundles;
     this.#backoffs = backoffs;
+    this.#preflight = preflight;
     this.#deps = deps;
   }
 
@@ -84,12 +91,19 @@ export class CertificateIssuer {
     let stored = await journal.load(options);
     if (stored === undefined) await book.assertTakes({ identifiers: spec.identifiers, kind }, options);
     // Before the CA hears of it, unless the CA has already seen the path work.
-    if (stored?.order.state !== 'finalizing') {
+    const inTime = stored?.order.state !== 'finalizing';
+    const accountUri = await this.#authorities.accountUrl(issuer, options);
+    if (inTime) {
       await assertProfileOffered(terms, issuer, await this.#authorities.connection(issuer, options), options);
-      await this.#checkChallengePath(spec, log, options);
+      const whileServing = servingFrom(this.#deps, options);
+      await this.#preflight.assertReachable(spec.identifiers, { whileServing, log }, options);
+      await this.#assertPermitted(spec, issuer, { accountUri, log }, options);
     }
-
     const authority = await this.#authorityOf(issuer, book, options);
+    if (inTime && accountUri === undefined) {
+      const registered = await authority.ensureAccount(options);
+      await this.#assertPermitted(spec, issuer, { accountUri: registered, log }, options);
+    }
     let order: Order | undefined;
     if (stored !== undefined) ({ stored, order } = await journal.resume(stored, authority, options));
     if (stored === undefined || order === undefined)
@@ -169,42 +183,17 @@ export class CertificateIssuer {
     }
   }
 
-  /** Serves a token of our own and fetches it as the CA would, for every identifier side by side. */
-  async #checkChallengePath(spec: CertificateSpec, log: Logger, options: EffectOptions): Promise<void> {
-    const { selfCheck, store, clock } = this.#deps;
-    if (selfCheck === undefined) return;
-    const probes = spec.identifiers.map((identifier) => {
-      const token = randomBytes(32).toString('base64url');
-      const keyAuthorization = `${token}.${randomBytes(32).toString('base64url')}`;
-      return { identifier, token, keyAuthorization, createdAt: clock.now().toISOString() };
-    });
-    const keys = probes.map(({ token }) => challengeRecord.key(token));
-    const puts = probes.map(({ token, ...challenge }) => ({
-      key: challengeRecord.key(token),
-      value: challengeRecord.serialize(challenge),
-    }));
-    await store.transact({ conditions: [], puts, deletes: [] }, options);
-    try {
-      await waitForAll(
-        probes.map(({ identifier, token, keyAuthorization }) =>
-          selfCheck(identifier, token, keyAuthorization, options),
-        ),
-      );
-      log.debug({ identifiers: spec.identifiers }, 'challenge path checked');
-    } finally {
-      await this.#removeProbes(keys, log, options);
-    }
-  }
-
-  /** What stays is swept at the next start: it must not hide why the check failed. */
-  async #removeProbes(keys: readonly string[], log: Logger, { mandate }: EffectOptions): Promise<void> {
-    if (mandate.signal.aborted) return;
-    try {
-      const options = { signal: AbortSignal.timeout(CLEANUP_WITHIN_MS), mandate };
-      await this.#deps.store.transact({ conditions: [], puts: [], deletes: keys }, options);
-    } catch (error) {
-      log.warn({ err: error }, 'probes of the challenge path cannot be removed');
-    }
+  /** Throws `ERR_CAA_DENIED`; an account that is not registered yet is no reason. */
+  async #assertPermitted(
+    spec: CertificateSpec,
+    issuer: string,
+    { accountUri, log }: { accountUri: string | undefined; log: Logger },
+    options: EffectOptions,
+  ): Promise<void> {
+    const authority = await this.#authorities.connection(issuer, options);
+    const identities = await authority.caaIdentities(options);
+    const caaIssuer = { identities, accountUri, validationMethod: 'http-01' };
+    await this.#preflight.assertPermitted(spec.identifiers, { issuer: caaIssuer, log }, options);
   }
 
   async #authorize(

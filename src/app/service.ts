@@ -21,6 +21,7 @@ import type { Target } from './host-journal.ts';
 import { CertificateIssuer } from './issue.ts';
 import { assertHostNamed, certificatesNamed } from './names.ts';
 import { Outlook } from './outlook.ts';
+import { Preflight } from './preflight.ts';
 import { RenewalInformation } from './renewal-info.ts';
 import { type RenewalPlan, RenewalPlanner } from './renewal-planner.ts';
 import { rollBack } from './rollback.ts';
@@ -82,7 +83,15 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     this.#bundles = new Bundles(config.keepBundles, deps);
     this.#authorities = new Authorities(config.issuers, deps);
     const backoffs = new Backoffs(config.issuers, this.#bundles, deps);
-    this.#issuer = new CertificateIssuer(this.#authorities, this.#bundles, backoffs, deps);
+    this.#issuer = new CertificateIssuer(
+      {
+        authorities: this.#authorities,
+        bundles: this.#bundles,
+        backoffs,
+        preflight: new Preflight(deps),
+      },
+      deps,
+    );
     const renewalInfo = new RenewalInformation(this.#authorities, this.#bundles, deps);
     this.#planner = new RenewalPlanner(renewalInfo, backoffs, deps);
     this.#statuses = new CertificateStatuses({

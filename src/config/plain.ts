@@ -25,6 +25,9 @@ export interface Plain {
   readonly file?: unknown;
   readonly copies?: unknown;
   readonly challenge?: unknown;
+  readonly resolvers?: unknown;
+  readonly selfCheck?: unknown;
+  readonly via?: unknown;
   readonly operations?: unknown;
   readonly listen?: unknown;
   readonly store?: unknown;

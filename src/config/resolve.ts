@@ -11,7 +11,7 @@ import type {
   PoolSpec,
 } from '../domain/model.ts';
 import { resolveLimits } from './limits.ts';
-import type { ConfigOutput } from './schema.ts';
+import { type ConfigOutput, DEFAULT_PASSES } from './schema.ts';
 
 type PoolOutput = ConfigOutput['pools'][string];
 type SshOutput = NonNullable<PoolOutput['ssh']>;
@@ -28,7 +28,7 @@ export function resolveConfig(input: ConfigOutput): KacmeConfig {
     certificates: resolveCertificates(input.certificates),
     pools: mapValues(input.pools, resolvePool),
     deployments: input.deployments.flatMap((deployment) => resolveDeployment(deployment, input.certificates)),
-    challenge: input.challenge,
+    challenge: resolveChallenge(input.challenge),
     operations: input.operations,
     control: { socket: input.control.socket ?? defaultControlSocket(input.store.file) },
     store: input.store,
@@ -36,6 +36,16 @@ export function resolveConfig(input: ConfigOutput): KacmeConfig {
     keepBundles: input.keepBundles,
     log: input.log,
   };
+}
+
+function resolveChallenge({
+  listen,
+  resolvers,
+  selfCheck,
+}: ConfigOutput['challenge']): KacmeConfig['challenge'] {
+  const { via, passes = DEFAULT_PASSES }: { via?: string | undefined; passes?: number } =
+    typeof selfCheck === 'string' ? {} : selfCheck;
+  return { listen, resolvers, selfCheck: selfCheck === 'off' ? 'off' : { via, passes } };
 }
 
 export function defaultControlSocket(storeFile: string): string {

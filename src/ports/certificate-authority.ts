@@ -41,6 +41,8 @@ export interface Authorization {
 export interface CertificateAuthority {
   /** Finds the account of this key or creates it (section 7.3); resolves to its URL. Idempotent. */
   ensureAccount(options: EffectOptions): Promise<string>;
+  /** The names by which CAA records know this CA (section 9.7.6); empty when it does not tell. Needs no account. */
+  caaIdentities(options: { signal: AbortSignal }): Promise<readonly string[]>;
   /**
    * The profiles that the CA offers (draft-ietf-acme-profiles section 3), descriptions by name; undefined when it knows
    * none. Needs no account. Up to a day old unless `fresh`.

@@ -46,6 +46,7 @@ function ca(refusal?: KacmeError) {
   };
   const authority: CertificateAuthority = {
     ensureAccount: unasked,
+    caaIdentities: unasked,
     profiles: unasked,
     newOrder: async () => {
       heard += 1;

@@ -42,6 +42,7 @@ function renewalInformation(deps: typeof app.deps): RenewalInformation {
   };
   const authority: CertificateAuthority = {
     ensureAccount: unused,
+    caaIdentities: unused,
     profiles: unused,
     newOrder: unused,
     order: unused,
@@ -79,6 +80,7 @@ function renewalInformation(deps: typeof app.deps): RenewalInformation {
       close: unused,
     },
     connectCertificateAuthority: async () => authority,
+    resolver: undefined,
     selfCheck: undefined,
     readForeignDirectory: unused,
   };

@@ -16,6 +16,7 @@ test('with nothing to do the loops last until they are told to stop', async () =
     ...deps,
     hosts: { host: unused, retain: unused, close: unused },
     connectCertificateAuthority: unused,
+    resolver: undefined,
     selfCheck: undefined,
     readForeignDirectory: unused,
   };

@@ -34,6 +34,7 @@ function caWith(answer: Order | KacmeError): CertificateAuthority {
   };
   return {
     ensureAccount: unasked,
+    caaIdentities: unasked,
     profiles: unasked,
     newOrder: give,
     order: give,

@@ -71,7 +71,11 @@ describe('a valid configuration', () => {
           takeOver: false,
         },
       ],
-      challenge: { listen: { host: '127.0.0.1', port: 8081 }, selfCheck: 'direct' },
+      challenge: {
+        listen: { host: '127.0.0.1', port: 8081 },
+        resolvers: undefined,
+        selfCheck: { via: undefined, passes: 2 },
+      },
       operations: { listen: { host: '127.0.0.1', port: 8083 } },
       control: { socket: '/var/lib/kacme/kacme.sock' },
       store: { file: '/var/lib/kacme' },
@@ -118,7 +122,8 @@ store: { file: /var/lib/kacme }
     ]);
     expect(config.challenge).toEqual({
       listen: { host: '10.0.0.5', port: 8081 },
-      selfCheck: { via: 'http://10.0.0.10' },
+      resolvers: undefined,
+      selfCheck: { via: 'http://10.0.0.10', passes: 2 },
     });
     expect(config.deployments[0]?.file).toBe('/srv/certificates/haproxy.pem');
   });
@@ -200,10 +205,25 @@ store: { file: /var/lib/kacme }
   test.each([
     ['off', 'off'],
     ['false', 'off'],
-    ['direct', 'direct'],
-    ['{ via: "https://[fd00::10]:8443" }', { via: 'https://[fd00::10]:8443' }],
+    ['direct', { via: undefined, passes: 2 }],
+    ['{ passes: 3 }', { via: undefined, passes: 3 }],
+    ['{ via: "https://[fd00::10]:8443" }', { via: 'https://[fd00::10]:8443', passes: 2 }],
   ])('takes selfCheck: %s', (written, expected) => {
     expect(parse(`${VALID}challenge: { selfCheck: ${written} }`).challenge.selfCheck).toEqual(expected);
+  });
+
+  test('reads resolvers, whose port is 53 unless it is given', () => {
+    const text = `${VALID}challenge: { resolvers: [10.0.0.2, "10.0.0.3:5353", "[2606:4700::1111]"] }`;
+    expect(parse(text).challenge.resolvers).toEqual([
+      { host: '10.0.0.2', port: 53 },
+      { host: '10.0.0.3', port: 5353 },
+      { host: '2606:4700::1111', port: 53 },
+    ]);
+  });
+
+  test.each(['off', 'false'])('takes resolvers: %s', (written) => {
+    const text = `${VALID}challenge: { resolvers: ${written}, selfCheck: off }`;
+    expect(parse(text).challenge.resolvers).toBe('off');
   });
 
   test.each([

@@ -486,6 +486,18 @@ describe('a service setting is refused', () => {
     ['challenge: { listen: ":8081" }', 'challenge.listen: expected "HOST:PORT"'],
     ['challenge: { listen: "fd00::1:8081:zz" }', 'challenge.listen: expected "HOST:PORT"'],
     ['operations: { listen: 8083 }', 'operations.listen: expected an address and a port'],
+    ['challenge: { resolvers: [dns.example.org] }', 'challenge.resolvers[0]: expected an IP address'],
+    ['challenge: { resolvers: [] }', 'challenge.resolvers: expected off, or a list of DNS resolvers'],
+    ['challenge: { resolvers: on }', 'challenge.resolvers: expected off, or a list of DNS resolvers'],
+    ['challenge: { resolvers: off }', 'challenge.resolvers: a direct self-check needs to know'],
+    [
+      'challenge: { resolvers: off, selfCheck: { passes: 3 } }',
+      'challenge.resolvers: a direct self-check needs to know',
+    ],
+    [
+      'challenge: { selfCheck: { passes: 11 } }',
+      'challenge.selfCheck.passes: expected a whole number from 1 to 10',
+    ],
     ['challenge: { selfCheck: on }', 'challenge.selfCheck: expected direct, off, or { via: URL }'],
     [
       'challenge: { selfCheck: { via: 10.0.0.10 } }',
@@ -493,7 +505,7 @@ describe('a service setting is refused', () => {
     ],
     [
       'challenge: { selfCheck: { via: "http://a", url: x } }',
-      'challenge.selfCheck.url: unknown key; expected one of via',
+      'challenge.selfCheck.url: unknown key; expected one of via, passes',
     ],
     ['reconcile: { every: 31s }', 'reconcile.every: expected a duration from 1s to 30s: kacme promises'],
     ['reconcile: { every: "20" }', 'reconcile.every: expected a duration with a unit'],
