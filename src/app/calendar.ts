@@ -1,4 +1,4 @@
-import { planCalendar } from '../domain/calendar.ts';
+import { planCalendarInSlices } from '../domain/calendar.ts';
 import type { Calendar, PlannedCertificate } from '../domain/calendar-model.ts';
 import { isLetsEncrypt } from '../domain/known-limits.ts';
 import { letsEncryptProfile } from '../domain/known-profiles.ts';
@@ -25,30 +25,39 @@ export interface IssuerOutlook {
   readonly registeredDomain: RegisteredDomain;
 }
 
-/** The coming orders at one issuer if nothing fails, and their use of its limits. The same whenever it is asked. */
-export function calendarOf(outlook: IssuerOutlook): IssuerCalendar {
+/**
+ * The coming orders at one issuer if nothing fails, and their use of its limits. The same whenever it is asked. A plan
+ * of ten thousand certificates takes seconds: `pause` is awaited every few milliseconds of it.
+ */
+export async function calendarOf(
+  outlook: IssuerOutlook,
+  pause: () => Promise<void>,
+): Promise<IssuerCalendar> {
   const { issuer, ledger, from } = outlook;
   const certificates = outlook.certificates.map((certificate) => {
     const lifetimes = announcedLifetimes(issuer, certificate.spec.profile ?? issuer.profile);
     return lifetimes === undefined ? certificate : { ...certificate, lifetimes };
   });
   const { limits } = issuer;
-  const calendar = planCalendar({
-    certificates,
-    from,
-    days: outlook.days,
-    account: issuer.name,
-    limits,
-    ledger,
-    registeredDomain: outlook.registeredDomain,
-    lifetimes: lifetimesSoFar(certificates),
-    windows: undefined,
-    outages: [],
-    ordersInFlight: outlook.ordersInFlight,
-    orderMs: ORDER_MS,
-    // The middle of every draw that is still to be made: a plan must not change because it is looked at.
-    uniform: () => 1 / 2,
-  });
+  const calendar = await unhurried(
+    planCalendarInSlices({
+      certificates,
+      from,
+      days: outlook.days,
+      account: issuer.name,
+      limits,
+      ledger,
+      registeredDomain: outlook.registeredDomain,
+      lifetimes: lifetimesSoFar(certificates),
+      windows: undefined,
+      outages: [],
+      ordersInFlight: outlook.ordersInFlight,
+      orderMs: ORDER_MS,
+      // The middle of every draw that is still to be made: a plan must not change because it is looked at.
+      uniform: () => 1 / 2,
+    }),
+    pause,
+  );
   const ordered = new Set(calendar.orders.map(({ certificate }) => certificate));
   return {
     issuer: issuer.name,
@@ -128,3 +137,10 @@ function usedNow(
 const subjectOf = (key: string): string => key.slice(key.indexOf('/') + 1);
 
 const rounded = (used: number): number => Math.round(used * 100) / 100;
+
+async function unhurried<T>(slices: Generator<undefined, T>, pause: () => Promise<void>): Promise<T> {
+  for (let slice = slices.next(); ; slice = slices.next()) {
+    if (slice.done === true) return slice.value;
+    await pause();
+  }
+}

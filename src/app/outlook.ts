@@ -45,15 +45,18 @@ export class Outlook {
       days,
       issuers: await waitForAll(
         issuers.map(async ({ issuer, certificates }) =>
-          calendarOf({
-            issuer,
-            certificates,
-            ledger: await (await this.#sources.authorities.book(issuer.name)).ledger({ signal }),
-            from: now,
-            days,
-            ordersInFlight: this.#sources.ordersInFlight,
-            registeredDomain: await this.#deps.loadRegisteredDomain(),
-          }),
+          calendarOf(
+            {
+              issuer,
+              certificates,
+              ledger: await (await this.#sources.authorities.book(issuer.name)).ledger({ signal }),
+              from: now,
+              days,
+              ordersInFlight: this.#sources.ordersInFlight,
+              registeredDomain: await this.#deps.loadRegisteredDomain(),
+            },
+            () => this.#deps.clock.sleep(0, { signal }),
+          ),
         ),
       ),
       unreadable: outlooks.flatMap((outlook) => ('failure' in outlook ? [outlook] : [])),

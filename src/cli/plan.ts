@@ -6,7 +6,7 @@ import { viewOf } from './render/style.ts';
 import { askService, type EndWith, helpEnd } from './service-command.ts';
 
 const DEFAULT_DAYS = 90;
-/** The service plans too, and does nothing else meanwhile. */
+/** Two years of ten thousand certificates take a quarter of a minute. */
 const MOST_DAYS = 730;
 
 export function planCommand(context: CliContext, endWith: EndWith): Command {

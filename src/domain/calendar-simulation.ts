@@ -18,6 +18,8 @@ import { type Bucket, isForgettable } from './token-bucket.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 const DAY_MS = 86_400_000;
+/** Some ten milliseconds of work. */
+const EVENTS_PER_SLICE = 500;
 
 /** The one failure there is here: the CA is down. */
 const OUTAGE: FailureVerdict = { permanent: false, fault: 'issuer' };
@@ -103,14 +105,15 @@ export class Simulation {
     );
   }
 
-  run(): void {
+  /** Yields now and then, so that whoever runs it can do something else in between. */
+  *run(): Generator<undefined, void> {
     for (const track of this.#tracks) {
       if (track.renewalInfo === undefined) this.#ask(track);
       this.#wake(track, this.#now);
     }
     for (const change of this.#request.windows?.changesAt ?? [])
       this.#clock.at(change.getTime(), () => this.#windowsChange());
-    this.#clock.run();
+    while (this.#clock.advance(EVENTS_PER_SLICE)) yield;
   }
 
   get #now(): Date {

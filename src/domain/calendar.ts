@@ -7,10 +7,20 @@ import { Simulation } from './calendar-simulation.ts';
  * apart from them. Deterministic for a given `uniform`.
  */
 export function planCalendar(request: CalendarRequest): Calendar {
+  const slices = planCalendarInSlices(request);
+  for (;;) {
+    const slice = slices.next();
+    if (slice.done === true) return slice.value;
+  }
+}
+
+/** The same, with a pause every few milliseconds: the plan of ten thousand certificates takes seconds. */
+export function* planCalendarInSlices(request: CalendarRequest): Generator<undefined, Calendar> {
   const simulation = new Simulation(request);
-  simulation.run();
+  yield* simulation.run();
   const { days, orders, peakInFlight, lastHeld, end } = simulation;
   const limits = auditLimits(orders, request);
+  yield;
   const expiry = auditExpiry(orders, lastHeld, end);
   return {
     days,

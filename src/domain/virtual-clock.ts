@@ -25,10 +25,14 @@ export class VirtualClock {
     if (atMs < this.#endMs) this.#events.push({ atMs, run });
   }
 
-  run(): void {
-    for (let event = this.#events.pop(); event !== undefined; event = this.#events.pop()) {
+  /** Runs the next `events` things to do, and what they bring about. Returns whether there are more. */
+  advance(events: number): boolean {
+    for (let left = events; left > 0; left--) {
+      const event = this.#events.pop();
+      if (event === undefined) return false;
       if (event.atMs > this.#now.getTime()) this.#now = new Date(event.atMs);
       event.run();
     }
+    return true;
   }
 }
