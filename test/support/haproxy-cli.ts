@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { connect as connectTls } from 'node:tls';
+import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 
 /**
  * One command on a stats or master socket; resolves to the answer. The tests' own client, so that they do not
@@ -19,15 +19,31 @@ export async function haproxyCommand(socketPath: string, command: string): Promi
 }
 
 /** A full handshake (no resumption); resolves to the SHA-256 of the leaf served, lower-case hex. */
-export async function servedFingerprint256(
+export function servedFingerprint256(address: string, port: number, servername: string): Promise<string> {
+  return leafShown({ host: address, port, servername });
+}
+
+/** The ClientHellos of clients that know one kind of key only, as their own TLS libraries send them. */
+const CLIENTS = {
+  ecdsa: { sigalgs: 'ecdsa_secp256r1_sha256:ecdsa_secp384r1_sha384' },
+  rsa: { sigalgs: 'rsa_pss_rsae_sha256:rsa_pkcs1_sha256' },
+} as const;
+
+/** The same for a client that knows certificates of one key family only. */
+export function servedTo(
+  family: keyof typeof CLIENTS,
   address: string,
   port: number,
   servername: string,
 ): Promise<string> {
-  const socket = connectTls({ host: address, port, servername, rejectUnauthorized: false });
+  return leafShown({ host: address, port, servername, ...CLIENTS[family] });
+}
+
+async function leafShown(options: ConnectionOptions): Promise<string> {
+  const socket = connectTls({ rejectUnauthorized: false, ...options });
   try {
     socket.setTimeout(5_000, () =>
-      socket.destroy(new Error(`no handshake at ${address}:${port} within 5 s`)),
+      socket.destroy(new Error(`no handshake at ${options.host}:${options.port} within 5 s`)),
     );
     await once(socket, 'secureConnect');
     return socket.getPeerCertificate().fingerprint256.replaceAll(':', '').toLowerCase();
