@@ -1,3 +1,4 @@
+import { familyName } from './dual.ts';
 import type { DeploymentSpec } from './model.ts';
 import type { FileObservation, HostObservation, LoadedCertificate, PlaceObservation } from './observation.ts';
 import type { CertificateFacts } from './x509.ts';
@@ -161,13 +162,15 @@ function judgeMemory(
   };
 }
 
+type Objection = { readonly state: 'foreign' | 'kept' | 'out of sync'; readonly reason: string };
+
 /** Promises "never worse" and "a foreign certificate is left alone". */
 function objectionTo(
   desired: DesiredPlace,
   deployment: DeploymentSpec,
   place: PlaceObservation,
   now: Date,
-): { readonly state: 'foreign' | 'kept'; readonly reason: string } | undefined {
+): Objection | undefined {
   const present = [place.file, ...place.copies].flatMap((file) =>
     file.state === 'present' && file.content.state === 'loadable' ? [file.content.facts] : [],
   );
@@ -176,6 +179,12 @@ function objectionTo(
     if (objection !== undefined) return objection;
   }
   const { loaded } = place;
+  const holdsSomething = present.length > 0 || loaded !== undefined;
+  if (holdsSomething && deployment.family !== undefined && desired.facts.family !== deployment.family) {
+    const family = familyName(deployment.family);
+    const reason = `waits for a bundle with an ${family} key: the present one would serve none of the clients that need it here`;
+    return { state: 'out of sync', reason };
+  }
   if (loaded === undefined || present.some((facts) => facts.fingerprint1 === loaded.fingerprint1))
     return undefined;
   return objectionToReplacing(loaded, 'memory', desired, deployment, now);
@@ -187,7 +196,7 @@ function objectionToReplacing(
   desired: DesiredPlace,
   deployment: DeploymentSpec,
   now: Date,
-): { readonly state: 'foreign' | 'kept'; readonly reason: string } | undefined {
+): Objection | undefined {
   const trusted = !held.selfSigned && now < held.notAfter && !('notBefore' in held && now < held.notBefore);
   if (!trusted || held.fingerprint1 === desired.facts.fingerprint1) return undefined;
   const until = held.notAfter.toISOString();

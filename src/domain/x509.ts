@@ -14,6 +14,8 @@ export interface CertificateFacts {
   readonly notAfter: Date;
   readonly selfSigned: boolean;
   readonly serialNumber: string;
+  /** Of its key; undefined for a key of another kind. */
+  readonly family?: KeyFamily | undefined;
   readonly issuer: string;
 }
 
@@ -36,13 +38,19 @@ export function factsOf(certificate: X509Certificate): CertificateFacts {
     notAfter: new Date(certificate.validTo),
     selfSigned: certificate.issuer === certificate.subject && certificate.verify(certificate.publicKey),
     serialNumber: certificate.serialNumber.toLowerCase(),
+    family: keyFamilyIn(certificate),
     issuer: certificate.issuer.replaceAll('\n', ', '),
   };
 }
 
 /** Of the leaf of a chain. Undefined for a chain of none, or a key of another kind. */
 export function keyFamilyOfLeaf(chainPem: string): KeyFamily | undefined {
-  const type = certificatesIn(chainPem)[0]?.publicKey.asymmetricKeyType;
+  const [leaf] = certificatesIn(chainPem);
+  return leaf && keyFamilyIn(leaf);
+}
+
+function keyFamilyIn({ publicKey }: X509Certificate): KeyFamily | undefined {
+  const type = publicKey.asymmetricKeyType;
   return type === 'ec' ? 'ecdsa' : type === 'rsa' ? 'rsa' : undefined;
 }
 

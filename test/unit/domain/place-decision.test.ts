@@ -237,6 +237,25 @@ describe('decidePlace changes', () => {
     });
   });
 
+  test.each([
+    { what: 'nothing', observed: host({ file: absent }), action: 'change' },
+    { what: 'one of before', observed: host({ file: file(old), loaded: loaded(old) }), action: 'leave' },
+    {
+      what: 'one of before in memory',
+      observed: host({ file: absent, loaded: loaded(old) }),
+      action: 'leave',
+    },
+  ])(
+    'half a dual certificate waits for a bundle of its family, holding $what: $action',
+    ({ observed, action }) => {
+      const half = { ...deployment, family: 'ecdsa' as const };
+      const other = { ...desired, facts: facts('new', { family: 'rsa' }) };
+      expect(decidePlace(other, half, observed, now)).toMatchObject({ action });
+      const own = { ...desired, facts: facts('new', { family: 'ecdsa' }) };
+      expect(decidePlace(own, half, observed, now)).toMatchObject({ action: 'change' });
+    },
+  );
+
   test('a foreign certificate where the deployment says takeOver', () => {
     const observed = host({ file: file(foreign), loaded: loaded(foreign) });
     expect(decidePlace(desired, { ...deployment, takeOver: true }, observed, now)).toMatchObject({
