@@ -1,16 +1,19 @@
 import * as z from 'zod';
 import { KacmeError } from '../domain/errors.ts';
 import type { IssuerSpec, SecretRef } from '../domain/model.ts';
+import type { Account } from '../ports/certificate-authority.ts';
 import type { EffectOptions, Mandate } from '../ports/leadership.ts';
 import type { Directory } from './directory.ts';
 import { parseDocument, requireLocation } from './document.ts';
 import { AcmeProblemError } from './problem.ts';
 import type { AcmeSession, SignedRequest } from './session.ts';
+import { createSigner } from './signer.ts';
 import type { AcmeResponse } from './transport.ts';
 
 const accountSchema = z.object({
   status: z.enum(['valid', 'deactivated', 'revoked']).default('valid'),
   contact: z.array(z.string()).optional(),
+  orders: z.string().optional(),
 });
 
 export type ReadSecret = (ref: SecretRef, options: { signal: AbortSignal }) => Promise<string>;
@@ -23,12 +26,14 @@ export interface AcmeAccountOptions {
 
 /** The account of one key at one CA (RFC 8555 section 7.1.2); its URL is what signs every other request. */
 export class AcmeAccount {
+  readonly issuer: IssuerSpec;
   readonly #options: AcmeAccountOptions;
   #url: string | undefined;
   #registering: Promise<string> | undefined;
 
   constructor(options: AcmeAccountOptions) {
     this.#options = options;
+    this.issuer = options.issuer;
   }
 
   /**
@@ -48,8 +53,65 @@ export class AcmeAccount {
 
   /** Finds the account without creating one (section 7.3.1). */
   async url({ signal }: { signal: AbortSignal }): Promise<string> {
-    this.#url ??= await this.#find({ signal });
+    this.#url ??= requireLocation(await this.#lookUp({ signal }));
     return this.#url;
+  }
+
+  /** What the CA knows of the account; undefined when it does not know its key. Creates none. */
+  async find({ signal }: { signal: AbortSignal }): Promise<Account | undefined> {
+    try {
+      const response = await this.#lookUp({ signal });
+      return readAccount(requireLocation(response), response);
+    } catch (error) {
+      if (!(error instanceof AcmeProblemError)) throw error;
+      if (error.type === 'accountDoesNotExist') return undefined;
+      // Section 7.3.6: whatever a deactivated account asks is refused so, this question included.
+      if (error.type === 'unauthorized')
+        return { url: undefined, status: 'deactivated', contact: undefined, orders: undefined };
+      throw error;
+    }
+  }
+
+  /** Section 7.3.2. */
+  async updateContact(options: EffectOptions): Promise<Account> {
+    const { contact } = this.#options.issuer;
+    return this.#change({ contact }, options);
+  }
+
+  /** Section 7.3.6. */
+  async deactivate(options: EffectOptions): Promise<void> {
+    await this.#change({ status: 'deactivated' }, options);
+    this.#url = undefined;
+  }
+
+  /** Section 7.3.5: the request of the old key carries one of the new key, which proves that both are ours. */
+  async changeKey(newKeyPem: string, { signal, mandate }: EffectOptions): Promise<void> {
+    const { session, issuer } = this.#options;
+    const { keyChange } = await session.directory({ signal });
+    if (keyChange === undefined) throw notOffered(issuer, 'change the key of an account', 'keyChange');
+    const account = await this.url({ signal });
+    const oldKey = session.signer.jwk;
+    const inner = createSigner(newKeyPem).sign(
+      keyChange,
+      { account, oldKey },
+      { nonce: undefined, sender: 'jwk' },
+    );
+    const payload = JSON.parse(inner) as object;
+    const beforeSend = () => mandate.assertHeld();
+    await session.post(
+      { resource: 'keyChange', url: keyChange, payload, sender: { kid: account }, beforeSend },
+      { signal },
+    );
+  }
+
+  async #change(payload: object, { signal, mandate }: EffectOptions): Promise<Account> {
+    const url = await this.url({ signal });
+    const beforeSend = () => mandate.assertHeld();
+    const response = await this.#options.session.post(
+      { resource: 'account', url, payload, sender: { kid: url }, beforeSend },
+      { signal },
+    );
+    return readAccount(url, response);
   }
 
   /** A request signed as this account; `mandate` makes it an effect. */
@@ -68,15 +130,11 @@ export class AcmeAccount {
     }
   }
 
-  async #find({ signal }: { signal: AbortSignal }): Promise<string> {
+  async #lookUp({ signal }: { signal: AbortSignal }): Promise<AcmeResponse> {
     const { session } = this.#options;
     const { newAccount } = await session.directory({ signal });
     const payload = { onlyReturnExisting: true };
-    const response = await session.post(
-      { resource: 'newAccount', url: newAccount, payload, sender: 'jwk' },
-      { signal },
-    );
-    return requireLocation(response);
+    return session.post({ resource: 'newAccount', url: newAccount, payload, sender: 'jwk' }, { signal });
   }
 
   async #register({ signal, mandate }: EffectOptions): Promise<string> {
@@ -132,11 +190,29 @@ function requireTerms(issuer: IssuerSpec, { termsOfService }: Directory): void {
   );
 }
 
+function readAccount(url: string, response: AcmeResponse): Account {
+  const { status, contact, orders } = parseDocument(accountSchema, response);
+  return { url, status, contact, orders };
+}
+
 function unusableAccount(issuer: IssuerSpec, url: string, status: string): KacmeError {
-  return new KacmeError('ERR_ACME_PROBLEM', `issuer ${issuer.name}: account ${url} is ${status} at the CA`, {
-    retry: 'never',
-    remedy: "remove this issuer's account from the store, so that kacme registers another one with a new key",
-  });
+  return new KacmeError(
+    'ERR_ACCOUNT_CLOSED',
+    `issuer ${issuer.name}: account ${url} is ${status} at the CA`,
+    {
+      retry: 'never',
+      remedy: `kacme account register ${issuer.name} makes another account with a new key`,
+    },
+  );
+}
+
+/** A CA leaves out of its directory what it does not offer, though RFC 8555 section 7.1.1 asks for it. */
+export function notOffered(issuer: IssuerSpec, what: string, resource: string): KacmeError {
+  return new KacmeError(
+    'ERR_ACME_MALFORMED',
+    `issuer ${issuer.name}: cannot ${what}: the CA's directory (${issuer.directory}) names no ${resource}`,
+    { retry: 'never', remedy: 'ask the CA how it is done there' },
+  );
 }
 
 const sameSet = (a: readonly string[], b: readonly string[]): boolean =>

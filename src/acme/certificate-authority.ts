@@ -1,10 +1,13 @@
 import type { Logger } from 'pino';
 import type { RenewalInfoAnswer } from '../domain/renewal-info.ts';
 import type {
+  Account,
+  AccountTerms,
   Authorization,
   CertificateAuthority,
   ConnectCertificateAuthority,
   Order,
+  RevocationRequest,
 } from '../ports/certificate-authority.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
@@ -18,6 +21,7 @@ import { orderPayload, parseOrder } from './order.ts';
 import { poll } from './poll.ts';
 import { AcmeProblemError } from './problem.ts';
 import { parseRenewalInfo, renewalInfoUrl } from './renewal-info.ts';
+import { revokeCertificate } from './revocation.ts';
 import { AcmeSession } from './session.ts';
 import { createSigner } from './signer.ts';
 import { AcmeTransport } from './transport.ts';
@@ -106,8 +110,30 @@ class AcmeCertificateAuthority implements CertificateAuthority {
     return (await this.#session.directory(options)).profiles;
   }
 
-  async caaIdentities({ signal }: { signal: AbortSignal }): Promise<readonly string[]> {
-    return (await this.#session.directory({ signal })).caaIdentities;
+  async accountTerms({ signal }: { signal: AbortSignal }): Promise<AccountTerms> {
+    const { termsOfService, externalAccountRequired } = await this.#session.directory({ signal });
+    return { termsOfService, externalAccountRequired };
+  }
+
+  account({ signal }: { signal: AbortSignal }): Promise<Account | undefined> {
+    return this.#account.find({ signal });
+  }
+
+  updateContact(options: EffectOptions): Promise<Account> {
+    return this.#account.updateContact(options);
+  }
+
+  changeKey(newKeyPem: string, options: EffectOptions): Promise<void> {
+    return this.#account.changeKey(newKeyPem, options);
+  }
+
+  deactivateAccount(options: EffectOptions): Promise<void> {
+    return this.#account.deactivate(options);
+  }
+
+  revoke(request: RevocationRequest, options: EffectOptions): Promise<'revoked' | 'revoked before'> {
+    const context = { session: this.#session, account: this.#account };
+    return revokeCertificate(request, context, options);
   }
 
   async newOrder(

@@ -6,14 +6,16 @@ const directorySchema = z.object({
   newNonce: z.url(),
   newAccount: z.url(),
   newOrder: z.url(),
+  revokeCert: z.url().optional(),
+  keyChange: z.url().optional(),
   renewalInfo: z.url().optional(),
   meta: z
     .object({
       termsOfService: z.string().optional(),
-      caaIdentities: z.array(z.string()).default([]),
+      externalAccountRequired: z.boolean().default(false),
       profiles: z.record(z.string(), z.unknown()).optional(),
     })
-    .default({ caaIdentities: [] }),
+    .prefault({}),
 });
 
 /** RFC 8555 section 7.1.1 */
@@ -21,25 +23,32 @@ export interface Directory {
   readonly newNonce: string;
   readonly newAccount: string;
   readonly newOrder: string;
+  /** Section 7.6; undefined when the CA leaves it out, against the RFC. */
+  readonly revokeCert: string | undefined;
+  /** Section 7.3.5; undefined when the CA leaves it out, against the RFC. */
+  readonly keyChange: string | undefined;
   /** RFC 9773 section 3; undefined when the CA says nothing about renewal. */
   readonly renewalInfo: string | undefined;
   /** URL of the terms that an account must agree to. */
   readonly termsOfService: string | undefined;
-  readonly caaIdentities: readonly string[];
+  /** Whether a new account needs an external account binding (section 7.3.4). */
+  readonly externalAccountRequired: boolean;
   /** Descriptions by name (draft-ietf-acme-profiles section 3); undefined when the CA knows no profiles. */
   readonly profiles: Readonly<Record<string, string>> | undefined;
 }
 
 /** Throws `ERR_ACME_MALFORMED`. */
 export function parseDirectory(response: AcmeResponse): Directory {
-  const { meta, newNonce, newAccount, newOrder, renewalInfo } = parseDocument(directorySchema, response);
+  const { meta, ...urls } = parseDocument(directorySchema, response);
   return {
-    newNonce,
-    newAccount,
-    newOrder,
-    renewalInfo,
+    newNonce: urls.newNonce,
+    newAccount: urls.newAccount,
+    newOrder: urls.newOrder,
+    revokeCert: urls.revokeCert,
+    keyChange: urls.keyChange,
+    renewalInfo: urls.renewalInfo,
     termsOfService: meta.termsOfService,
-    caaIdentities: meta.caaIdentities,
+    externalAccountRequired: meta.externalAccountRequired,
     profiles: meta.profiles && describeProfiles(meta.profiles),
   };
 }

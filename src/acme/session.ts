@@ -26,6 +26,8 @@ export interface SignedRequest {
   /** Undefined makes it a POST-as-GET (RFC 8555 section 6.3). */
   readonly payload: object | undefined;
   readonly sender: Sender;
+  /** Instead of the account's: a certificate's own key may ask for its revocation (section 7.6). */
+  readonly signer?: AcmeSigner;
   readonly accept?: string;
   /** Called immediately before each time it is sent; what it throws prevents that. */
   readonly beforeSend?: () => void;
@@ -82,8 +84,8 @@ export class AcmeSession {
   }
 
   async #post(request: SignedRequest, { signal }: { signal: AbortSignal }): Promise<AcmeResponse> {
-    const { transport, signer } = this.#options;
-    const { resource, url, payload, sender, accept } = request;
+    const { transport } = this.#options;
+    const { resource, url, payload, sender, accept, signer = this.signer } = request;
     for (let retries = 0; ; retries++) {
       const nonce = transport.takeNonce() ?? (await this.#newNonce({ signal }));
       const body = signer.sign(url, payload, { nonce, sender });

@@ -15,6 +15,8 @@ export type AcmeResource =
   | 'newNonce'
   | 'newAccount'
   | 'account'
+  | 'keyChange'
+  | 'revokeCert'
   | 'newOrder'
   | 'order'
   | 'authorization'

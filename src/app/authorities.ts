@@ -1,28 +1,43 @@
-import { reportError } from '../domain/errors.ts';
 import { type IssuanceTerms, issuanceTerms } from '../domain/issuance-terms.ts';
 import type { CertificateSpec, IssuerSpec } from '../domain/model.ts';
 import type { CertificateAuthority } from '../ports/certificate-authority.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
-import type { Versioned } from '../ports/state-store.ts';
+import { AccountLocks } from './account-locks.ts';
+import { AccountRecords, assertOpen } from './account-records.ts';
 import type { AppDeps } from './deps.ts';
+import { finishKeyChange } from './key-change.ts';
 import { type LedgerWrite, RateBook } from './rate-book.ts';
-import { type AccountRecord, accountRecord, loadRecord } from './records.ts';
 import { SingleFlight } from './single-flight.ts';
+
+/** A connection to an issuer, and the account key it signs with. */
+interface Connected {
+  readonly keyPem: string;
+  readonly authority: Promise<CertificateAuthority>;
+}
+
+interface Ready {
+  readonly keyPem: string;
+  readonly authority: CertificateAuthority;
+}
 
 /**
  * The issuers with kacme's account at each. An account is registered (or found again by its key, RFC 8555
- * section 7.3) once per process, when it is first needed.
+ * section 7.3) once per process, when it is first needed, and again when its key has changed.
  */
 export class Authorities {
+  readonly records: AccountRecords;
   readonly #issuers: Readonly<Record<string, IssuerSpec>>;
   readonly #deps: AppDeps;
-  readonly #connected = new Map<string, Promise<CertificateAuthority>>();
-  readonly #ready = new Map<string, CertificateAuthority>();
+  readonly #locks: AccountLocks;
+  readonly #connected = new Map<string, Connected>();
+  readonly #ready = new Map<string, Ready>();
   readonly #registering = new SingleFlight<CertificateAuthority>();
 
-  constructor(issuers: Readonly<Record<string, IssuerSpec>>, deps: AppDeps) {
+  constructor(issuers: Readonly<Record<string, IssuerSpec>>, deps: AppDeps, locks = new AccountLocks()) {
     this.#issuers = issuers;
     this.#deps = deps;
+    this.#locks = locks;
+    this.records = new AccountRecords(deps);
   }
 
   knows(issuer: string): boolean {
@@ -31,51 +46,51 @@ export class Authorities {
 
   /** Makes and stores the account key if there is none. */
   async ensureAccountKey(issuer: string, options: EffectOptions): Promise<void> {
-    await this.#account(this.#spec(issuer), options);
+    await this.records.ensure(this.#spec(issuer), options);
   }
 
-  /** Whether the CA has registered the account, as far as is stored. */
-  async isRegistered(issuer: string, options: { signal: AbortSignal }): Promise<boolean> {
-    return (await this.accountUrl(issuer, options)) !== undefined;
+  /** Runs `work` while nobody changes the issuer's account. */
+  using<T>(issuer: string, work: () => Promise<T>, options: { signal: AbortSignal }): Promise<T> {
+    return this.#locks.of(issuer).shared(work, options);
   }
 
-  /** Resolves once the account is known to the CA. A failure is not remembered: the next call tries again. */
+  /** Runs `work`, which changes the issuer's account, while nobody works with it. */
+  changing<T>(issuer: string, work: () => Promise<T>, options: { signal: AbortSignal }): Promise<T> {
+    return this.#locks.of(issuer).exclusive(work, options);
+  }
+
+  /**
+   * Resolves once the account is known to the CA. A failure is not remembered: the next call tries again. Throws
+   * `ERR_ACCOUNT_CLOSED` when the operator deactivated the account.
+   */
   async of(issuer: string, options: EffectOptions): Promise<CertificateAuthority> {
-    const known = this.#ready.get(issuer);
-    if (known !== undefined) return known;
-    const { mandate } = options;
-    return this.#registering.run(
-      issuer,
-      async ({ signal }) => {
-        const authority = await this.#register(this.#spec(issuer), { signal, mandate });
-        this.#ready.set(issuer, authority);
-        return authority;
-      },
-      options,
-    );
-  }
-
-  /** Undefined while none is registered, as far as the store knows; the CA is not asked. */
-  async accountUrl(issuer: string, options: { signal: AbortSignal }): Promise<string | undefined> {
     const spec = this.#spec(issuer);
-    const held = await loadRecord(this.#deps.store, accountRecord, [spec.name, spec.directory], options);
-    return held?.value.url;
+    const { value } = await this.records.ensure(spec, options);
+    assertOpen(spec, value);
+    const known = this.#ready.get(issuer);
+    if (known?.keyPem === value.keyPem && value.nextKeyPem === undefined) return known.authority;
+    const { mandate } = options;
+    return this.#registering.run(issuer, ({ signal }) => this.#register(spec, { signal, mandate }), options);
   }
 
   /** For what needs no account: the CA may not have heard of kacme. */
   async connection(issuer: string, options: EffectOptions): Promise<CertificateAuthority> {
     const spec = this.#spec(issuer);
-    return this.#connect(spec, (await this.#account(spec, options)).value);
+    const { value } = await this.records.ensure(spec, options);
+    return this.connect(spec, value.keyPem);
   }
 
-  /** One connection per issuer; a failure is not remembered. */
-  #connect(spec: IssuerSpec, { keyPem }: AccountRecord): Promise<CertificateAuthority> {
+  /** The issuer by way of an account key; one connection per issuer, and a failure is not remembered. */
+  connect(spec: IssuerSpec, keyPem: string): Promise<CertificateAuthority> {
     const known = this.#connected.get(spec.name);
-    if (known !== undefined) return known;
-    const connecting = this.#deps.connectCertificateAuthority(spec, keyPem);
-    this.#connected.set(spec.name, connecting);
-    connecting.catch(() => this.#connected.delete(spec.name));
-    return connecting;
+    if (known?.keyPem === keyPem) return known.authority;
+    const authority = this.#deps.connectCertificateAuthority(spec, keyPem);
+    const connected = { keyPem, authority };
+    this.#connected.set(spec.name, connected);
+    authority.catch(() => {
+      if (this.#connected.get(spec.name) === connected) this.#connected.delete(spec.name);
+    });
+    return authority;
   }
 
   /** What to ask of the issuer for a certificate, beside its names. */
@@ -99,49 +114,22 @@ export class Authorities {
   }
 
   async #register(spec: IssuerSpec, options: EffectOptions): Promise<CertificateAuthority> {
-    const { value: record, revision } = await this.#account(spec, options);
+    const { log } = this.#deps;
+    const connect = (spec: IssuerSpec, keyPem: string) => this.connect(spec, keyPem);
+    const found = await this.records.ensure(spec, options);
+    const { held } = await finishKeyChange(spec, found, { records: this.records, connect, log }, options);
+    const { value: record, revision } = held;
     const book = await this.book(spec.name);
     if (record.url === undefined) await book.assertRegisters(options);
-    const authority = await this.#connect(spec, record);
+    const authority = await this.connect(spec, record.keyPem);
     const url = await authority.ensureAccount(options);
     if (url !== record.url) {
-      const key = accountRecord.key(spec.name, spec.directory);
-      const account = { key, value: accountRecord.serialize({ ...record, url }) };
-      const store = ({ conditions, puts }: LedgerWrite) =>
-        this.#deps.store.transact(
-          { conditions: [{ key, revision }, ...conditions], puts: [account, ...puts], deletes: [] },
-          options,
-        );
-      await book.changing(book.registered(), store, options);
-      this.#deps.log.info({ issuer: spec.name, account: url }, 'account registered');
+      const write = (part: LedgerWrite) =>
+        this.records.put(spec, revision, { ...record, url }, part, options);
+      await book.changing(book.registered(), write, options);
+      log.info({ issuer: spec.name, account: url }, 'account registered');
     }
+    this.#ready.set(spec.name, { keyPem: record.keyPem, authority });
     return authority;
-  }
-
-  async #account(spec: IssuerSpec, options: EffectOptions): Promise<Versioned<AccountRecord>> {
-    const { store, pki, clock, log } = this.#deps;
-    const id: [string, string] = [spec.name, spec.directory];
-    const held = await loadRecord(store, accountRecord, id, options);
-    if (held !== undefined) return held;
-    const value: AccountRecord = {
-      keyPem: await pki.generateKey('ecdsa-p256'),
-      url: undefined,
-      directory: spec.directory,
-      createdAt: clock.now().toISOString(),
-    };
-    const key = accountRecord.key(...id);
-    try {
-      const puts = [{ key, value: accountRecord.serialize(value) }];
-      const revision = await store.transact(
-        { conditions: [{ key, revision: 0 }], puts, deletes: [] },
-        options,
-      );
-      log.info({ issuer: spec.name, directory: spec.directory }, 'account key created');
-      return { value, revision };
-    } catch (error) {
-      if (reportError(error).code !== 'ERR_STORE_CONFLICT') throw error;
-      // Another certificate of the same issuer was faster.
-      return this.#account(spec, options);
-    }
   }
 }

@@ -1,6 +1,6 @@
 import { halfName, keyFamilyOf } from '../domain/dual.ts';
 import { KacmeError } from '../domain/errors.ts';
-import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
+import type { CertificateSpec, IssuerSpec, KacmeConfig } from '../domain/model.ts';
 
 /**
  * The certificates that an operator named; every one for none. A dual one is named by its configured name, or one half of
@@ -24,6 +24,16 @@ export function certificatesNamed(config: KacmeConfig, names: readonly string[])
 function isNamed({ name, dualOf, key }: CertificateSpec, given: string): boolean {
   if (dualOf === undefined) return given === name;
   return given === dualOf || given === halfName(dualOf, keyFamilyOf(key));
+}
+
+/** The issuers that an operator named; every one for none. Throws `ERR_UNKNOWN_NAME`. */
+export function issuersNamed({ issuers }: KacmeConfig, names: readonly string[]): readonly IssuerSpec[] {
+  if (names.length === 0) return Object.values(issuers);
+  return names.map((name) => {
+    const spec = Object.hasOwn(issuers, name) ? issuers[name] : undefined;
+    if (spec === undefined) throw unknownName('issuer', name, Object.keys(issuers));
+    return spec;
+  });
 }
 
 /** Throws `ERR_UNKNOWN_NAME` unless something is deployed to a host of this name. */

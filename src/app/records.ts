@@ -34,13 +34,21 @@ const Account = z.object({
   url: maybe(z.string()),
   directory: z.string(),
   createdAt: Instant,
+  /**
+   * The key that the account is changed to (RFC 8555 section 7.3.5), stored before the CA is asked: until it has
+   * answered, either may be the account's.
+   */
+  nextKeyPem: maybe(z.string()),
+  /** The operator deactivated it (section 7.3.6) and kacme makes no other; stored before the CA is asked. */
+  closed: maybe(z.object({ since: Instant, confirmed: z.boolean() })),
 });
 export type AccountRecord = z.output<typeof Account>;
 /** `account/<issuer>/<hash of the directory>`: an issuer that moves to another CA and back finds its account again. */
 export const accountRecord = defineRecord<[issuer: string, directory: string], AccountRecord>({
   name: 'account',
   data: Account,
-  migrations: [],
+  // Nothing to add, but an older kacme must not write it back without a key that may be the account's.
+  migrations: [(data) => data],
   segments: (issuer, directory) => [issuer, sha256(directory).slice(0, 16)],
 });
 

@@ -1,14 +1,15 @@
+import type { AccountChange, AccountRequest, AccountView } from '../domain/account.ts';
 import { type KacmeError, reportError } from '../domain/errors.ts';
 import { Lane } from '../domain/lane.ts';
 import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
-import { RateLimitNearError } from '../domain/rate-limit-error.ts';
 import { describeWait } from '../domain/renewal.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
-import type { AdoptionSummary, CertificateResult, PlaceResult, Status, Summary } from '../domain/status.ts';
+import type { CertificateResult, PlaceResult, Status, Summary } from '../domain/status.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import type { EffectOptions, Mandate } from '../ports/leadership.ts';
-import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/service.ts';
-import { Adoption } from './adoption.ts';
+import type { CommandOptions, KacmeService } from '../ports/service.ts';
+import { AccountLocks } from './account-locks.ts';
+import { Accounts } from './accounts.ts';
 import { Authorities } from './authorities.ts';
 import { Backoffs } from './backoffs.ts';
 import { Bundles } from './bundles.ts';
@@ -21,7 +22,6 @@ import type { Target } from './host-journal.ts';
 import { CertificateIssuer } from './issue.ts';
 import { assertHostNamed, certificatesNamed } from './names.ts';
 import { Outlook } from './outlook.ts';
-import { Preflight } from './preflight.ts';
 import { RenewalInformation } from './renewal-info.ts';
 import { type RenewalPlan, RenewalPlanner } from './renewal-planner.ts';
 import { rollBack } from './rollback.ts';
@@ -38,12 +38,14 @@ export interface Coordination {
   readonly preparing: SingleFlight<CertificateResult>;
   readonly issuing: SingleFlight<void>;
   readonly canaries: CanaryGate;
+  readonly accounts: AccountLocks;
 }
 
 export const newCoordination = (deps: AppDeps): Coordination => ({
   preparing: new SingleFlight(),
   issuing: new SingleFlight(),
   canaries: new CanaryGate(deps),
+  accounts: new AccountLocks(),
 });
 
 export interface LocalServiceOptions {
@@ -63,11 +65,11 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
   readonly #mandate: Mandate | undefined;
   readonly #bundles: Bundles;
   readonly #authorities: Authorities;
+  readonly #accounts: Accounts;
   readonly #issuer: CertificateIssuer;
   readonly #planner: RenewalPlanner;
   readonly #statuses: CertificateStatuses;
   readonly #outlook: Outlook;
-  readonly #adoption: Adoption;
   readonly #coordination: Coordination;
   readonly #orders = new Lane(ORDERS_IN_FLIGHT);
   /** The halves of a dual certificate, one after the other: the second one finds the names authorized. */
@@ -81,17 +83,10 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     this.#coordination = options.coordination ?? newCoordination(deps);
     this.#onActivated = options.onActivated ?? (() => {});
     this.#bundles = new Bundles(config.keepBundles, deps);
-    this.#authorities = new Authorities(config.issuers, deps);
+    this.#authorities = new Authorities(config.issuers, deps, this.#coordination.accounts);
+    this.#accounts = new Accounts(config, this.#authorities, deps);
     const backoffs = new Backoffs(config.issuers, this.#bundles, deps);
-    this.#issuer = new CertificateIssuer(
-      {
-        authorities: this.#authorities,
-        bundles: this.#bundles,
-        backoffs,
-        preflight: new Preflight(deps),
-      },
-      deps,
-    );
+    this.#issuer = new CertificateIssuer(this.#authorities, this.#bundles, backoffs, deps);
     const renewalInfo = new RenewalInformation(this.#authorities, this.#bundles, deps);
     this.#planner = new RenewalPlanner(renewalInfo, backoffs, deps);
     this.#statuses = new CertificateStatuses({
@@ -112,7 +107,6 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
       deps,
     );
     this.fleet = new Fleet(config, this.#bundles, this.#coordination.canaries, deps);
-    this.#adoption = new Adoption(config, this.#bundles, this.fleet, deps);
   }
 
   async status({ signal }: { signal: AbortSignal }): Promise<Status> {
@@ -136,6 +130,25 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
 
   calendar(request: { days: number }, options: { signal: AbortSignal }): Promise<RenewalCalendar> {
     return this.#outlook.calendar(request, options);
+  }
+
+  accounts(
+    { issuers }: { issuers: readonly string[] },
+    options: { signal: AbortSignal },
+  ): Promise<readonly AccountView[]> {
+    return this.#accounts.show(issuers, options);
+  }
+
+  async changeAccount(
+    request: AccountRequest,
+    { signal, onProgress }: CommandOptions,
+  ): Promise<AccountChange> {
+    onProgress({ message: `${request.issuer}: account ${request.action}` });
+    const changed = await this.#accounts.change(request, this.#effects(signal));
+    // What failed for want of an account is decided again.
+    for (const { name, issuers } of Object.values(this.#config.certificates))
+      if (issuers.includes(request.issuer)) this.#onActivated(name);
+    return changed;
   }
 
   async bootstrap({ signal, onProgress }: CommandOptions): Promise<Summary> {
@@ -204,18 +217,11 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     force: boolean,
     options: { signal: AbortSignal },
   ): Promise<CertificateResult> {
-    const { issuer, decision } = await (force
+    const { decision } = await (force
       ? this.#planner.force(spec, options)
       : this.#planner.plan(spec, options));
     const kept = { certificate: spec.name, action: 'kept', failure: undefined } as const;
     if (decision.action === 'wait') return { ...kept, reason: describeWait(decision) };
-    try {
-      await this.#issuer.assertTakes(spec, issuer, options);
-    } catch (error) {
-      if (!(error instanceof RateLimitNearError)) throw error;
-      const until = error.notBefore.toISOString();
-      return { ...kept, reason: `would wait until ${until}: ${decision.reason}; ${error.reason}` };
-    }
     return { ...kept, action: 'planned', reason: decision.reason };
   }
 
@@ -276,39 +282,6 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     } catch (error) {
       return failedResult(spec, expectedFailure(error, options));
     }
-  }
-
-  async adopt(
-    { origin, names, dryRun }: AdoptionRequest,
-    { signal, onProgress }: CommandOptions,
-  ): Promise<AdoptionSummary> {
-    const effects = dryRun ? undefined : this.#effects(signal);
-    const sinceMs = this.#deps.clock.monotonicMs();
-    const specs = certificatesNamed(this.#config, names);
-    const { bundles, problems } = await this.#adoption.find(origin, specs, { signal });
-    for (const { where, reason } of problems) onProgress({ message: `${where}: not read (${reason})` });
-    const certificates = await waitForAll(
-      specs.map((spec) => this.#adoption.adopt(spec, bundles, { signal, effects })),
-    );
-    for (const { certificate, action, reason } of certificates) {
-      onProgress({ message: `${certificate}: ${action} (${reason})` });
-      if (action === 'adopted') this.#onActivated(certificate);
-    }
-    const adopted = certificates.filter(({ action }) => action === 'adopted').map((each) => each.certificate);
-    const places =
-      effects === undefined
-        ? []
-        : await this.#distribute(
-            this.fleet.targets({ certificates: adopted }),
-            { ...effects, sinceMs },
-            onProgress,
-          );
-    const summary = summarize(
-      certificates,
-      places.filter(({ certificate }) => adopted.includes(certificate)),
-    );
-    const partly = summary.outcome === 'done' && problems.length > 0;
-    return { ...summary, outcome: partly ? 'partly' : summary.outcome, problems };
   }
 
   async distribute(

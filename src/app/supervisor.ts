@@ -1,11 +1,12 @@
 import { isDeepStrictEqual } from 'node:util';
+import type { AccountChange, AccountRequest, AccountView } from '../domain/account.ts';
 import { KacmeError } from '../domain/errors.ts';
 import { Lane } from '../domain/lane.ts';
 import type { KacmeConfig } from '../domain/model.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
-import type { AdoptionSummary, Status, Summary } from '../domain/status.ts';
+import type { Status, Summary } from '../domain/status.ts';
 import type { Leadership, Mandate } from '../ports/leadership.ts';
-import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/service.ts';
+import type { CommandOptions, KacmeService } from '../ports/service.ts';
 import type { AppDeps } from './deps.ts';
 import { sweepChallenges } from './issue.ts';
 import { Loops } from './loops.ts';
@@ -83,6 +84,17 @@ export class Supervisor implements KacmeService {
     return (this.#leading?.service ?? this.#reader()).calendar(request, options);
   }
 
+  async accounts(
+    request: { issuers: readonly string[] },
+    options: { signal: AbortSignal },
+  ): Promise<readonly AccountView[]> {
+    return (this.#leading?.service ?? this.#reader()).accounts(request, options);
+  }
+
+  async changeAccount(request: AccountRequest, options: CommandOptions): Promise<AccountChange> {
+    return this.#command(options, (service, options) => service.changeAccount(request, options));
+  }
+
   async bootstrap(options: CommandOptions): Promise<Summary> {
     return this.#command(options, (service, options) => service.bootstrap(options));
   }
@@ -96,10 +108,6 @@ export class Supervisor implements KacmeService {
     options: CommandOptions,
   ): Promise<Summary> {
     return this.#command(options, (service, options) => service.rollback(request, options));
-  }
-
-  async adopt(request: AdoptionRequest, options: CommandOptions): Promise<AdoptionSummary> {
-    return this.#command(options, (service, options) => service.adopt(request, options));
   }
 
   async distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary> {

@@ -1,12 +1,13 @@
 import type { Logger } from 'pino';
-import { assertHostNamed, certificatesNamed } from '../app/names.ts';
+import { assertHostNamed, certificatesNamed, issuersNamed } from '../app/names.ts';
 import { LocalService } from '../app/service.ts';
+import type { AccountChange, AccountRequest, AccountView } from '../domain/account.ts';
 import { KacmeError } from '../domain/errors.ts';
 import type { KacmeConfig } from '../domain/model.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
-import type { AdoptionSummary, Status, Summary } from '../domain/status.ts';
+import type { Status, Summary } from '../domain/status.ts';
 import type { Mandate } from '../ports/leadership.ts';
-import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/service.ts';
+import type { CommandOptions, KacmeService } from '../ports/service.ts';
 import { FileStateStore } from '../store/file-store.ts';
 import { SocketLeadership } from '../store/socket-leadership.ts';
 import { serveChallenges, wireAdapters } from './adapters.ts';
@@ -20,7 +21,7 @@ export interface DirectServiceOptions {
   readonly version: string;
 }
 
-type Acting = Pick<KacmeService, 'bootstrap' | 'renew' | 'rollback' | 'adopt' | 'distribute'>;
+type Acting = Pick<KacmeService, 'bootstrap' | 'renew' | 'rollback' | 'distribute' | 'changeAccount'>;
 
 interface Opened {
   readonly service: LocalService;
@@ -55,6 +56,21 @@ export class DirectService implements KacmeService {
     return service.calendar(request, options);
   }
 
+  async accounts(
+    request: { issuers: readonly string[] },
+    options: { signal: AbortSignal },
+  ): Promise<readonly AccountView[]> {
+    const { service } = await this.#open({ readOnly: true, mandate: undefined });
+    return service.accounts(request, options);
+  }
+
+  async changeAccount(request: AccountRequest, options: CommandOptions): Promise<AccountChange> {
+    issuersNamed(this.#config, [request.issuer]);
+    return this.#act(`account ${request.action}`, options, (service) =>
+      service.changeAccount(request, options),
+    );
+  }
+
   async bootstrap(options: CommandOptions): Promise<Summary> {
     return this.#act('bootstrap', options, (service) => service.bootstrap(options));
   }
@@ -81,15 +97,6 @@ export class DirectService implements KacmeService {
   ): Promise<Summary> {
     certificatesNamed(this.#config, [request.name]);
     return this.#act('rollback', options, (service) => service.rollback(request, options));
-  }
-
-  async adopt(request: AdoptionRequest, options: CommandOptions): Promise<AdoptionSummary> {
-    certificatesNamed(this.#config, request.names);
-    if (request.dryRun) {
-      const { service } = await this.#open({ readOnly: true, mandate: undefined });
-      return service.adopt(request, options);
-    }
-    return this.#act('adopt', options, (service) => service.adopt(request, options));
   }
 
   async distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary> {

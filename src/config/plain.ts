@@ -14,7 +14,6 @@ export interface Plain {
   readonly local?: unknown;
   readonly ssh?: unknown;
   readonly port?: unknown;
-  readonly jump?: unknown;
   readonly haproxy?: unknown;
   readonly socket?: unknown;
   readonly masterSocket?: unknown;
@@ -25,9 +24,6 @@ export interface Plain {
   readonly file?: unknown;
   readonly copies?: unknown;
   readonly challenge?: unknown;
-  readonly resolvers?: unknown;
-  readonly selfCheck?: unknown;
-  readonly via?: unknown;
   readonly operations?: unknown;
   readonly listen?: unknown;
   readonly store?: unknown;

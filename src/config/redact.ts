@@ -7,17 +7,16 @@ import type {
   KacmeConfig,
   PoolSpec,
   ProxySpec,
-  SelfCheckSpec,
   VerifySpec,
 } from '../domain/model.ts';
 import { formatEndpoint } from './address.ts';
 import { formatDuration } from './duration.ts';
 import { describeLimits } from './limits.ts';
-import { type ConfigInput, DEFAULT_PASSES } from './schema.ts';
+import type { ConfigInput } from './schema.ts';
 
 /** The configuration in force as YAML: overlays applied, defaults filled in, secrets only as references. */
 export function describeConfig(config: KacmeConfig): string {
-  return stringify(effectiveConfig(config), { lineWidth: 0, aliasDuplicateObjects: false });
+  return stringify(effectiveConfig(config), { lineWidth: 0 });
 }
 
 /** The same as bare values. What it returns can be loaded again and means the same. */
@@ -28,7 +27,13 @@ export function effectiveConfig(config: KacmeConfig): ConfigInput {
     certificates: describeCertificates(config.certificates),
     pools: mapValues(config.pools, describePool),
     deployments: describeDeployments(config),
-    challenge: describeChallenge(challenge),
+    challenge: {
+      listen: formatEndpoint(challenge.listen),
+      selfCheck:
+        typeof challenge.selfCheck === 'string'
+          ? challenge.selfCheck
+          : { via: withoutPassword(challenge.selfCheck.via) },
+    },
     operations: { listen: formatEndpoint(operations.listen) },
     control: { socket: control.socket },
     store: { file: store.file },
@@ -36,27 +41,6 @@ export function effectiveConfig(config: KacmeConfig): ConfigInput {
     keepBundles,
     log: { level: log.level },
   };
-}
-
-function describeChallenge({
-  listen,
-  resolvers,
-  selfCheck,
-}: KacmeConfig['challenge']): ConfigInput['challenge'] {
-  return {
-    listen: formatEndpoint(listen),
-    resolvers: typeof resolvers === 'object' ? resolvers.map(formatEndpoint) : resolvers,
-    selfCheck: describeSelfCheck(selfCheck),
-  };
-}
-
-function describeSelfCheck(
-  selfCheck: 'off' | SelfCheckSpec,
-): NonNullable<ConfigInput['challenge']>['selfCheck'] {
-  if (selfCheck === 'off') return selfCheck;
-  const { via, passes } = selfCheck;
-  if (via === undefined && passes === DEFAULT_PASSES) return 'direct';
-  return { via: via && withoutPassword(via), passes };
 }
 
 function describeIssuer({ directory, contact, profile, eab, caFile, proxy, timeoutMs, limits }: IssuerSpec) {
@@ -90,9 +74,6 @@ function describePool({ hosts, ssh, haproxy, verify, parallel }: PoolSpec): Conf
       knownHosts: ssh.knownHosts,
       connectTimeout: formatDuration(ssh.connectTimeoutMs),
       sftp: ssh.sftp,
-      ...(ssh.jumps.length > 0 && {
-        jump: ssh.jumps.map(({ address, ...jump }) => ({ host: address, ...jump })),
-      }),
     },
     haproxy: describeHaproxy(haproxy),
     verify: describeVerify(verify),

@@ -4,17 +4,15 @@ import type {
   CertificateSpec,
   DeploymentSpec,
   HostSpec,
-  JumpSpec,
   KacmeConfig,
   KeyFamily,
   KeyType,
   PoolSpec,
 } from '../domain/model.ts';
 import { resolveLimits } from './limits.ts';
-import { type ConfigOutput, DEFAULT_PASSES } from './schema.ts';
+import type { ConfigOutput } from './schema.ts';
 
 type PoolOutput = ConfigOutput['pools'][string];
-type SshOutput = NonNullable<PoolOutput['ssh']>;
 type HostOutput = NonNullable<PoolOutput['hosts']>[number];
 type DeploymentOutput = ConfigOutput['deployments'][number];
 
@@ -28,7 +26,7 @@ export function resolveConfig(input: ConfigOutput): KacmeConfig {
     certificates: resolveCertificates(input.certificates),
     pools: mapValues(input.pools, resolvePool),
     deployments: input.deployments.flatMap((deployment) => resolveDeployment(deployment, input.certificates)),
-    challenge: resolveChallenge(input.challenge),
+    challenge: input.challenge,
     operations: input.operations,
     control: { socket: input.control.socket ?? defaultControlSocket(input.store.file) },
     store: input.store,
@@ -36,16 +34,6 @@ export function resolveConfig(input: ConfigOutput): KacmeConfig {
     keepBundles: input.keepBundles,
     log: input.log,
   };
-}
-
-function resolveChallenge({
-  listen,
-  resolvers,
-  selfCheck,
-}: ConfigOutput['challenge']): KacmeConfig['challenge'] {
-  const { via, passes = DEFAULT_PASSES }: { via?: string | undefined; passes?: number } =
-    typeof selfCheck === 'string' ? {} : selfCheck;
-  return { listen, resolvers, selfCheck: selfCheck === 'off' ? 'off' : { via, passes } };
 }
 
 export function defaultControlSocket(storeFile: string): string {
@@ -62,7 +50,6 @@ function resolvePool(pool: PoolOutput, name: string): PoolSpec {
       knownHosts: ssh.knownHosts,
       connectTimeoutMs: ssh.connectTimeout,
       sftp: ssh.sftp,
-      jumps: resolveJumps(ssh),
     },
     haproxy: { socket: haproxy.socket, masterSocket: haproxy.masterSocket },
     verify: { connect: verify.connect, handshakes: verify.handshakes, timeoutMs: verify.timeout },
@@ -71,16 +58,6 @@ function resolvePool(pool: PoolOutput, name: string): PoolSpec {
   const defaultPort = ssh?.port ?? 22;
   const hosts = pool.hosts ?? [{ host: '127.0.0.1' }];
   return { ...shared, hosts: hosts.map((host) => resolveHost(host, shared, defaultPort)) };
-}
-
-function resolveJumps({ jump = [], ...pool }: SshOutput): readonly JumpSpec[] {
-  return [jump].flat().map(({ host: address, port, user, identity, knownHosts }) => ({
-    address,
-    port,
-    user: user ?? pool.user,
-    identity: identity ?? pool.identity,
-    knownHosts: knownHosts ?? pool.knownHosts,
-  }));
 }
 
 function resolveHost(

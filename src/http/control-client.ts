@@ -1,9 +1,10 @@
 import { once } from 'node:events';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
+import type { AccountChange, AccountRequest, AccountView } from '../domain/account.ts';
 import { KacmeError, type KacmeErrorOptions } from '../domain/errors.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
-import type { AdoptionSummary, Progress, Status, Summary } from '../domain/status.ts';
-import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/service.ts';
+import type { Progress, Status, Summary } from '../domain/status.ts';
+import type { CommandOptions, KacmeService } from '../ports/service.ts';
 import { CONTROL_PATHS, parseMessage } from './control-protocol.ts';
 import { probeSocket } from './control-socket.ts';
 
@@ -61,6 +62,26 @@ class ControlClient implements KacmeService {
     )) as RenewalCalendar;
   }
 
+  async accounts(
+    request: { issuers: readonly string[] },
+    { signal }: { signal: AbortSignal },
+  ): Promise<readonly AccountView[]> {
+    return (await this.#ask(
+      { path: CONTROL_PATHS.accounts, lasting: true, body: request },
+      { signal },
+    )) as readonly AccountView[];
+  }
+
+  async changeAccount(
+    request: AccountRequest,
+    { signal, onProgress }: CommandOptions,
+  ): Promise<AccountChange> {
+    return (await this.#ask(
+      { path: CONTROL_PATHS.account, lasting: true, body: { ...request }, onProgress },
+      { signal },
+    )) as AccountChange;
+  }
+
   async bootstrap({ signal, onProgress }: CommandOptions): Promise<Summary> {
     return (await this.#ask(
       { path: CONTROL_PATHS.bootstrap, lasting: true, body: {}, onProgress },
@@ -86,13 +107,6 @@ class ControlClient implements KacmeService {
       { path: CONTROL_PATHS.rollback, lasting: true, body: request, onProgress },
       { signal },
     )) as Summary;
-  }
-
-  async adopt(request: AdoptionRequest, { signal, onProgress }: CommandOptions): Promise<AdoptionSummary> {
-    return (await this.#ask(
-      { path: CONTROL_PATHS.adopt, lasting: true, body: { ...request }, onProgress },
-      { signal },
-    )) as AdoptionSummary;
   }
 
   async distribute(

@@ -10,10 +10,11 @@ import type { Progress } from '../domain/status.ts';
 export const CONTROL_PATHS = {
   status: '/v1/status',
   calendar: '/v1/calendar',
+  accounts: '/v1/accounts',
+  account: '/v1/account',
   bootstrap: '/v1/bootstrap',
   renew: '/v1/renew',
   rollback: '/v1/rollback',
-  adopt: '/v1/adopt',
   distribute: '/v1/distribute',
   reloadConfig: '/v1/reload-config',
 } as const;
@@ -29,6 +30,13 @@ export const MAX_SOCKET_PATH_BYTES = 107;
 const Name = z.string().min(1).max(256);
 
 export const CalendarRequest = z.strictObject({ days: z.int().min(1).max(730) });
+export const AccountsRequest = z.strictObject({ issuers: z.array(Name).max(1_000) });
+/** An RSA key of 16,384 bits takes 13 kB. */
+const KeyPem = z.string().max(16_384);
+export const AccountChangeRequest = z.discriminatedUnion('action', [
+  z.strictObject({ action: z.enum(['register', 'update', 'rollover', 'deactivate']), issuer: Name }),
+  z.strictObject({ action: z.literal('recover'), issuer: Name, keyPem: KeyPem, replace: z.boolean() }),
+]);
 export const BootstrapRequest = z.strictObject({});
 export const RenewRequest = z.strictObject({
   names: z.array(Name).max(10_000),
@@ -36,14 +44,6 @@ export const RenewRequest = z.strictObject({
   dryRun: z.boolean(),
 });
 export const RollbackRequest = z.strictObject({ name: Name, to: Name.optional() });
-export const AdoptRequest = z.strictObject({
-  origin: z.union([
-    z.strictObject({ from: z.literal('hosts') }),
-    z.strictObject({ from: z.enum(['lego', 'certbot']), directory: z.string().min(1).max(4096) }),
-  ]),
-  names: z.array(Name).max(10_000),
-  dryRun: z.boolean(),
-});
 export const DistributeRequest = z.strictObject({ host: Name.optional() });
 export const ReloadConfigRequest = z.strictObject({});
 

@@ -2,7 +2,8 @@ import * as z from 'zod';
 import { KacmeError } from '../domain/errors.ts';
 import type { CommandOptions, KacmeService } from '../ports/service.ts';
 import {
-  AdoptRequest,
+  AccountChangeRequest,
+  AccountsRequest,
   BootstrapRequest,
   CalendarRequest,
   CONTROL_PATHS,
@@ -26,13 +27,20 @@ export function controlRoutes(service: KacmeService): ReadonlyMap<string, Contro
       CONTROL_PATHS.calendar,
       post(CalendarRequest, (request, { signal }) => service.calendar(request, { signal })),
     ],
+    [
+      CONTROL_PATHS.accounts,
+      post(AccountsRequest, (request, { signal }) => service.accounts(request, { signal })),
+    ],
+    [
+      CONTROL_PATHS.account,
+      post(AccountChangeRequest, (request, options) => service.changeAccount(request, options)),
+    ],
     [CONTROL_PATHS.bootstrap, post(BootstrapRequest, (_request, options) => service.bootstrap(options))],
     [CONTROL_PATHS.renew, post(RenewRequest, (request, options) => service.renew(request, options))],
     [
       CONTROL_PATHS.rollback,
       post(RollbackRequest, ({ name, to }, options) => service.rollback({ name, to }, options)),
     ],
-    [CONTROL_PATHS.adopt, post(AdoptRequest, (request, options) => service.adopt(request, options))],
     [
       CONTROL_PATHS.distribute,
       post(DistributeRequest, ({ host }, options) => service.distribute({ host }, options)),

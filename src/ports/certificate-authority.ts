@@ -1,5 +1,6 @@
 import type { IssuerSpec } from '../domain/model.ts';
 import type { RenewalInfoAnswer } from '../domain/renewal-info.ts';
+import type { RevocationReason } from '../domain/revocation.ts';
 import type { EffectOptions } from './leadership.ts';
 
 /** RFC 8555 section 7.1.3 */
@@ -34,6 +35,31 @@ export interface Authorization {
   readonly problems?: readonly string[];
 }
 
+/** RFC 8555 section 7.1.2, as the CA tells it. */
+export interface Account {
+  /** Undefined when the CA only says that it does not serve this key any more. */
+  readonly url: string | undefined;
+  readonly status: 'valid' | 'deactivated' | 'revoked';
+  /** Undefined when the CA keeps them to itself. */
+  readonly contact: readonly string[] | undefined;
+  readonly orders: string | undefined;
+}
+
+/** What a directory says of accounts (section 7.1.1). */
+export interface AccountTerms {
+  readonly termsOfService: string | undefined;
+  readonly externalAccountRequired: boolean;
+}
+
+/** What asks for a revocation (section 7.6). */
+export interface RevocationRequest {
+  /** PEM, leaf first. */
+  readonly chainPem: string;
+  readonly reason: RevocationReason;
+  /** The certificate's own key signs; without it the account does. */
+  readonly keyPem?: string | undefined;
+}
+
 /**
  * One issuer with one account. Each method is one RFC 8555 exchange (plus polling where it says `await`), so
  * that the caller can store what must not be lost between two of them. All throw `ERR_ACME_*`.
@@ -41,8 +67,17 @@ export interface Authorization {
 export interface CertificateAuthority {
   /** Finds the account of this key or creates it (section 7.3); resolves to its URL. Idempotent. */
   ensureAccount(options: EffectOptions): Promise<string>;
-  /** The names by which CAA records know this CA (section 9.7.6); empty when it does not tell. Needs no account. */
-  caaIdentities(options: { signal: AbortSignal }): Promise<readonly string[]>;
+  accountTerms(options: { signal: AbortSignal }): Promise<AccountTerms>;
+  /** The account of this key (section 7.3.1); undefined when the CA does not know it. Creates none. */
+  account(options: { signal: AbortSignal }): Promise<Account | undefined>;
+  /** Section 7.3.2: gives the account the contacts of the configuration. */
+  updateContact(options: EffectOptions): Promise<Account>;
+  /** Section 7.3.5: from now on the account has the key `newKeyPem`, and this connection is of no use any more. */
+  changeKey(newKeyPem: string, options: EffectOptions): Promise<void>;
+  /** Section 7.3.6. Cannot be taken back. */
+  deactivateAccount(options: EffectOptions): Promise<void>;
+  /** Section 7.6. Registers no account for it. What was revoked before is told, and no error. */
+  revoke(request: RevocationRequest, options: EffectOptions): Promise<'revoked' | 'revoked before'>;
   /**
    * The profiles that the CA offers (draft-ietf-acme-profiles section 3), descriptions by name; undefined when it knows
    * none. Needs no account. Up to a day old unless `fresh`.

@@ -1,23 +1,10 @@
+import type { AccountChange, AccountRequest, AccountView } from '../domain/account.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
-import type { AdoptionSummary, Progress, Status, Summary } from '../domain/status.ts';
-import type { ForeignClient } from './adoption-source.ts';
+import type { Progress, Status, Summary } from '../domain/status.ts';
 
 export interface CommandOptions {
   readonly signal: AbortSignal;
   readonly onProgress: (progress: Progress) => void;
-}
-
-/** Where certificates come from that were issued before kacme came. */
-export type AdoptionOrigin =
-  | { readonly from: 'hosts' }
-  /** `directory` as whoever acts sees it. */
-  | { readonly from: ForeignClient; readonly directory: string };
-
-export interface AdoptionRequest {
-  readonly origin: AdoptionOrigin;
-  /** Empty: every certificate. */
-  readonly names: readonly string[];
-  readonly dryRun: boolean;
 }
 
 /** What an operator can ask of kacme: of the running service through its control socket, or of this process. */
@@ -25,6 +12,13 @@ export interface KacmeService {
   status(options: { signal: AbortSignal }): Promise<Status>;
   /** The coming renewals of `days` days and their use of the CAs' limits. Only reads. */
   calendar(request: { days: number }, options: { signal: AbortSignal }): Promise<RenewalCalendar>;
+  /** kacme's accounts at the CAs, by their word; `issuers` empty: every issuer. Only reads. */
+  accounts(
+    request: { issuers: readonly string[] },
+    options: { signal: AbortSignal },
+  ): Promise<readonly AccountView[]>;
+  /** Registers, changes, ends or recovers the account of one issuer. */
+  changeAccount(request: AccountRequest, options: CommandOptions): Promise<AccountChange>;
   /** Account keys, self-signed bundles, and their installation where nothing better is. Idempotent. */
   bootstrap(options: CommandOptions): Promise<Summary>;
   /** `names` empty: every certificate. Renews what is due (all of them with `force`), then distributes. */
@@ -37,8 +31,6 @@ export interface KacmeService {
    * then distributes it. The bundle is not renewed for a while.
    */
   rollback(request: { name: string; to: string | undefined }, options: CommandOptions): Promise<Summary>;
-  /** Takes over valid certificates instead of ordering new ones, then distributes them. */
-  adopt(request: AdoptionRequest, options: CommandOptions): Promise<AdoptionSummary>;
   /** Brings hosts to their bundles now; `host` limits it to one host by its configured name. */
   distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary>;
   /** Reads the configuration files again and takes them over whole, or refuses them whole. */

@@ -149,7 +149,6 @@ export class SshConnection {
       {
         until: [signal, this.closed],
         timeoutMs,
-        enter: () => this.#way.enter(),
         onTimeout: () => this.#explainTimeout(),
       },
     );

@@ -5,6 +5,7 @@ import { KacmeError } from '../../src/domain/errors.ts';
 import type { CertificateSpec } from '../../src/domain/model.ts';
 import type { RateLimits } from '../../src/domain/rate-limits.ts';
 import type { CertificateAuthority, Order } from '../../src/ports/certificate-authority.ts';
+import { silentAuthority } from '../support/silent-authority.ts';
 import { appFixture, effect, issuer, NO_TERMS, START, spec } from '../unit/app/app-fixture.ts';
 
 const HOUR_MS = 3_600_000;
@@ -41,26 +42,13 @@ function ca(refusal?: KacmeError) {
     expires: undefined,
     error: undefined,
   };
-  const unasked = async () => {
-    throw new Error('only orders are asked for');
-  };
   const authority: CertificateAuthority = {
-    ensureAccount: unasked,
-    caaIdentities: unasked,
-    profiles: unasked,
+    ...silentAuthority,
     newOrder: async () => {
       heard += 1;
       if (refusal !== undefined) throw refusal;
       return order;
     },
-    order: unasked,
-    authorization: unasked,
-    respond: unasked,
-    awaitAuthorization: unasked,
-    finalize: unasked,
-    awaitOrder: unasked,
-    certificate: unasked,
-    renewalInfo: unasked,
   };
   return { authority, heard: () => heard };
 }

@@ -7,6 +7,7 @@ import { KacmeError } from '../../src/domain/errors.ts';
 import type { RenewalInfoAnswer } from '../../src/domain/renewal-info.ts';
 import type { CertificateAuthority } from '../../src/ports/certificate-authority.ts';
 import { testCa } from '../support/pem.ts';
+import { silentAuthority } from '../support/silent-authority.ts';
 import { appFixture, DAY_MS, effect, START, spec } from '../unit/app/app-fixture.ts';
 
 const HOUR_MS = 3_600_000;
@@ -37,21 +38,8 @@ beforeEach(async () => {
 
 /** With a CA that can only be asked for renewal information, without an account. */
 function renewalInformation(deps: typeof app.deps): RenewalInformation {
-  const unused = async () => {
-    throw new Error('only renewal information is asked for');
-  };
   const authority: CertificateAuthority = {
-    ensureAccount: unused,
-    caaIdentities: unused,
-    profiles: unused,
-    newOrder: unused,
-    order: unused,
-    authorization: unused,
-    respond: unused,
-    awaitAuthorization: unused,
-    finalize: unused,
-    awaitOrder: unused,
-    certificate: unused,
+    ...silentAuthority,
     renewalInfo: async (certID) => {
       asked.push(certID);
       if (answer instanceof KacmeError) throw answer;
@@ -76,13 +64,11 @@ function renewalInformation(deps: typeof app.deps): RenewalInformation {
       host: () => {
         throw new Error('no host is asked');
       },
-      retain: unused,
-      close: unused,
+      retain: () => {},
+      close: async () => {},
     },
     connectCertificateAuthority: async () => authority,
-    resolver: undefined,
     selfCheck: undefined,
-    readForeignDirectory: unused,
   };
   return new RenewalInformation(new Authorities({ ca: issuer }, world), bundles, deps);
 }

@@ -22,7 +22,6 @@ export function sshTarget(
       knownHosts: sshd.knownHostsFile,
       connectTimeoutMs: 10_000,
       sftp: 'subsystem',
-      jumps: [],
       ...ssh,
     }),
     host,

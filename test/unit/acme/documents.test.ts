@@ -18,6 +18,7 @@ const response = (body: unknown, headers: Readonly<Record<string, string>> = {})
 });
 
 const signer: AcmeSigner = {
+  jwk: {},
   sign: () => '',
   externalAccountBinding: () => ({}),
   keyAuthorization: (token) => `${token}.thumbprint`,

@@ -5,6 +5,7 @@ import { challengeRecord, loadRecord } from '../../../src/app/records.ts';
 import { type ErrorCode, KacmeError } from '../../../src/domain/errors.ts';
 import type { CertificateAuthority, Order } from '../../../src/ports/certificate-authority.ts';
 import type { EffectOptions } from '../../../src/ports/leadership.ts';
+import { silentAuthority } from '../../support/silent-authority.ts';
 import { appFixture, effect, issuer, NO_TERMS, spec } from './app-fixture.ts';
 
 const URL_OF_ORDER = 'https://ca.test/order/1';
@@ -29,22 +30,10 @@ function caWith(answer: Order | KacmeError): CertificateAuthority {
     if (answer instanceof KacmeError) throw answer;
     return answer;
   };
-  const unasked = async () => {
-    throw new Error('the journal asks for orders only');
-  };
   return {
-    ensureAccount: unasked,
-    caaIdentities: unasked,
-    profiles: unasked,
+    ...silentAuthority,
     newOrder: give,
     order: give,
-    authorization: unasked,
-    respond: unasked,
-    awaitAuthorization: unasked,
-    finalize: unasked,
-    awaitOrder: unasked,
-    certificate: unasked,
-    renewalInfo: unasked,
   };
 }
 

@@ -25,7 +25,14 @@ const failure: ErrorReport = reportError(
   new KacmeError('ERR_ACME_TIMEOUT', 'no answer', { retry: 'later', remedy: 'look at the firewall' }),
 );
 
-const account = { keyPem: 'PEM', url: undefined, directory: 'https://ca.test/dir', createdAt: at };
+const account = {
+  keyPem: 'PEM',
+  url: undefined,
+  directory: 'https://ca.test/dir',
+  createdAt: at,
+  nextKeyPem: 'PEM',
+  closed: { since: at, confirmed: true },
+};
 const examples = [
   {
     kind: accountRecord,

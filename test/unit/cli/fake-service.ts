@@ -1,3 +1,4 @@
+import type { AccountChange, AccountView } from '../../../src/domain/account.ts';
 import type { RenewalCalendar } from '../../../src/domain/renewal-calendar.ts';
 import type { Status, Summary } from '../../../src/domain/status.ts';
 import type { KacmeService } from '../../../src/ports/service.ts';
@@ -133,15 +134,35 @@ export const CALENDAR: RenewalCalendar = {
   unreadable: [],
 };
 
+/** A valid account, whose CA has new terms and keeps no contacts. */
+export const ACCOUNT: AccountView = {
+  issuer: 'letsencrypt',
+  directory: 'https://ca.test/directory',
+  state: 'valid',
+  url: 'https://ca.test/acct/1',
+  contact: undefined,
+  configuredContact: ['mailto:ops@example.org'],
+  key: { type: 'ecdsa-p256', thumbprint: 'evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA' },
+  orders: undefined,
+  termsOfService: 'https://ca.test/terms-2.pdf',
+  externalAccountRequired: false,
+  externalAccountConfigured: false,
+  notes: [],
+  failure: undefined,
+};
+
+const ACCOUNT_CHANGE: AccountChange = { done: 'account registered', account: ACCOUNT };
+
 /** A service in memory: answers with the constants above unless told otherwise. */
 export function fakeService(overrides: Partial<KacmeService> = {}): KacmeService {
   return {
     status: async () => STATUS,
     calendar: async () => CALENDAR,
+    accounts: async () => [ACCOUNT],
+    changeAccount: async () => ACCOUNT_CHANGE,
     bootstrap: async () => SUMMARY,
     renew: async () => SUMMARY,
     rollback: async () => SUMMARY,
-    adopt: async () => ({ ...SUMMARY, problems: [] }),
     distribute: async () => SUMMARY,
     reloadConfig: async () => undefined,
     ...overrides,

@@ -42,18 +42,19 @@ describe('usage', () => {
   });
 
   test.each([
+    'account show',
+    'account recover',
     'bootstrap',
     'serve',
     'status',
     'plan',
     'renew',
     'rollback',
-    'adopt',
     'distribute',
     'reload-config',
   ])('the help of %s has examples, exit statuses and the global options', async (command) => {
     const context = fakeContext();
-    expect(await runCli([command, '--help'], context)).toBe(0);
+    expect(await runCli([...command.split(' '), '--help'], context)).toBe(0);
     for (const part of ['Examples:', `kacme ${command}`, 'Exit status:', '--config <file>']) {
       expect(context.stdout.text).toContain(part);
     }

@@ -65,10 +65,7 @@ function keysOf(schema: Schema, path = ''): Map<string, unknown> {
     }),
     ...inside(schema.additionalProperties, `${path}.NAME`),
     ...inside(schema.items, `${path}[]`),
-    // A list of what may also stand alone has the same keys once more.
-    ...(schema.anyOf ?? []).flatMap((part) =>
-      isSchema(part) && part.type === 'array' ? [] : inside(part, path),
-    ),
+    ...(schema.anyOf ?? []).flatMap((part) => inside(part, path)),
   ]);
 }
 
