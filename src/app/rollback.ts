@@ -1,10 +1,32 @@
 import { KacmeError } from '../domain/errors.ts';
 import type { CertificateSpec } from '../domain/model.ts';
 import { decideRollback, holdUntil } from '../domain/rollback.ts';
+import { waitForAll } from '../domain/wait-for-all.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Bundles } from './bundles.ts';
 import type { AppDeps } from './deps.ts';
 import { holdRecord } from './records.ts';
+
+/**
+ * Of the halves of a dual certificate those that have the bundle which is asked for; all of them when none has it, so
+ * that each one says what it has.
+ */
+export async function whoseBundle(
+  specs: readonly CertificateSpec[],
+  to: string | undefined,
+  bundles: Bundles,
+  options: { signal: AbortSignal },
+): Promise<readonly CertificateSpec[]> {
+  if (to === undefined || specs.length < 2) return specs;
+  const found = await waitForAll(
+    specs.map(async (spec) => {
+      const history = await bundles.former(spec.name, options);
+      return history.some(({ id }) => id.startsWith(to.toLowerCase())) ? [spec] : [];
+    }),
+  );
+  const owners = found.flat();
+  return owners.length === 0 ? specs : owners;
+}
 
 /**
  * Makes a new generation of a certificate from a former bundle of it, and holds its renewal so that the bundle which the

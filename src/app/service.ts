@@ -24,7 +24,7 @@ import { assertHostNamed, certificatesNamed } from './names.ts';
 import { Outlook } from './outlook.ts';
 import { RenewalInformation } from './renewal-info.ts';
 import { type RenewalPlan, RenewalPlanner } from './renewal-planner.ts';
-import { rollBack } from './rollback.ts';
+import { rollBack, whoseBundle } from './rollback.ts';
 import { SingleFlight } from './single-flight.ts';
 
 /** Bounds what one kacme asks of a CA at a time. */
@@ -255,7 +255,8 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
   ): Promise<Summary> {
     const options = this.#effects(signal);
     const sinceMs = this.#deps.clock.monotonicMs();
-    const specs = certificatesNamed(this.#config, [name]);
+    const named = certificatesNamed(this.#config, [name]);
+    const specs = await whoseBundle(named, to, this.#bundles, options);
     const certificates = await waitForAll(specs.map((spec) => this.#rollBackOne(spec, to, options)));
     for (const { certificate, action, reason } of certificates)
       onProgress({ message: `${certificate}: ${action} (${reason})` });

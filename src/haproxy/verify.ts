@@ -66,8 +66,8 @@ export function verificationTarget(template: string, host: HostSpec): Target {
 }
 
 /**
- * OpenSSL's names (SSL_CTX_set1_sigalgs_list(3)). PKCS#1 v1.5 stands beside PSS in TLS 1.3 too, where it signs no
- * handshake: HAProxy takes only clients that list it for clients that know RSA.
+ * OpenSSL's names (SSL_CTX_set1_sigalgs_list(3)). PKCS#1 v1.5 signs no handshake of TLS 1.3, but HAProxy 2.6 turns
+ * down whoever lists PSS alone.
  */
 const SIGNATURE_ALGORITHMS: Readonly<Record<KeyFamily, string>> = {
   ecdsa: 'ECDSA+SHA256:ECDSA+SHA384:ECDSA+SHA512',
@@ -107,10 +107,19 @@ async function handshake(
     return { fingerprint256: fingerprint.replaceAll(':', '').toLowerCase() };
   } catch (error) {
     signal.throwIfAborted();
-    return { failure: error instanceof Error ? error.message : String(error) };
+    return { failure: describeError(error, family) };
   } finally {
     socket.destroySoon();
   }
+}
+
+/** What OpenSSL says has several lines and the number of a thread; `reason` is the part for people. */
+function describeError(error: unknown, family: KeyFamily | undefined): string {
+  if (!(error instanceof Error)) return String(error);
+  const reason = 'reason' in error && typeof error.reason === 'string' ? error.reason : error.message;
+  const refused = 'code' in error && String(error.code).endsWith('ALERT_HANDSHAKE_FAILURE');
+  if (family === undefined || !refused) return reason;
+  return `${reason}: it has no ${familyName(family)} certificate for this name`;
 }
 
 async function secured(

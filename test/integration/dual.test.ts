@@ -83,6 +83,15 @@ test('each client is shown the certificate that it can use, from the bootstrap o
   expect(held(after, lab).rsa).not.toEqual(held(issued, lab).rsa);
   expect(await shown(lab)).toEqual(held(after, lab));
 
+  // Back to the RSA bundle before: its fingerprint names the half.
+  const [, rsa] = issued;
+  const rolledBack = await kacme.run('rollback', 'site', '--to', rsa?.fingerprint256 ?? '', '--json');
+  expect(rolledBack).toMatchObject({ status: 0 });
+  expect((JSON.parse(rolledBack.stdout) as Summary).certificates).toMatchObject([
+    { certificate: 'site-rsa', action: 'rolled back' },
+  ]);
+  expect(await shown(lab)).toEqual(held(issued, lab));
+
   const planned = await kacme.run('renew', 'site', '--force', '--dry-run', '--json');
   expect((JSON.parse(planned.stdout) as Summary).certificates).toMatchObject([
     { certificate: 'site', action: 'planned' },

@@ -61,6 +61,17 @@ describeEachHaproxy((haproxyLab) => {
     expect(await served()).toEqual([ecdsa.fingerprint256, rsa.fingerprint256]);
   });
 
+  test('where the certificate of a family is lacking, the failure says so', async () => {
+    const lab = await haproxyLab({ old: ca.issue([NAME]) });
+    const request = { servername: NAME, fingerprint256: 'ab'.repeat(32), family: 'rsa' } as const;
+    expect(await lab.haproxy.verify(request, { signal: AbortSignal.timeout(10_000) })).toMatchObject({
+      state: 'failed',
+      reason: expect.stringMatching(
+        /^4 of 4 RSA-only handshakes with \S+ failed: [\w /]+: it has no RSA certificate for this name$/,
+      ),
+    });
+  });
+
   test('a bundle of the other family is not left in the place of a half', async () => {
     const lab = await dualLab();
     const wrong = ca.issue([NAME], { keyType: 'rsa-2048' });
