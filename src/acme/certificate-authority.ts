@@ -110,6 +110,10 @@ class AcmeCertificateAuthority implements CertificateAuthority {
     return (await this.#session.directory(options)).profiles;
   }
 
+  async caaIdentities({ signal }: { signal: AbortSignal }): Promise<readonly string[]> {
+    return (await this.#session.directory({ signal })).caaIdentities;
+  }
+
   async accountTerms({ signal }: { signal: AbortSignal }): Promise<AccountTerms> {
     const { termsOfService, externalAccountRequired } = await this.#session.directory({ signal });
     return { termsOfService, externalAccountRequired };

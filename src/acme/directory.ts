@@ -12,6 +12,7 @@ const directorySchema = z.object({
   meta: z
     .object({
       termsOfService: z.string().optional(),
+      caaIdentities: z.array(z.string()).default([]),
       externalAccountRequired: z.boolean().default(false),
       profiles: z.record(z.string(), z.unknown()).optional(),
     })
@@ -31,6 +32,7 @@ export interface Directory {
   readonly renewalInfo: string | undefined;
   /** URL of the terms that an account must agree to. */
   readonly termsOfService: string | undefined;
+  readonly caaIdentities: readonly string[];
   /** Whether a new account needs an external account binding (section 7.3.4). */
   readonly externalAccountRequired: boolean;
   /** Descriptions by name (draft-ietf-acme-profiles section 3); undefined when the CA knows no profiles. */
@@ -48,6 +50,7 @@ export function parseDirectory(response: AcmeResponse): Directory {
     keyChange: urls.keyChange,
     renewalInfo: urls.renewalInfo,
     termsOfService: meta.termsOfService,
+    caaIdentities: meta.caaIdentities,
     externalAccountRequired: meta.externalAccountRequired,
     profiles: meta.profiles && describeProfiles(meta.profiles),
   };

@@ -1,6 +1,6 @@
 import { type IncomingMessage, type RequestOptions, request as requestHttp } from 'node:http';
 import { request as requestHttps } from 'node:https';
-import { isIP } from 'node:net';
+import { isIP, type LookupFunction } from 'node:net';
 
 /** One answer on the way of a self-check. */
 export interface Hop {
@@ -16,16 +16,29 @@ const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 export const isRedirect = (hop: Hop): hop is Hop & { readonly location: string } =>
   REDIRECTS.has(hop.status) && hop.location !== undefined;
 
+/** Where a connection goes, when not to the host of the URL. */
+export interface Destination {
+  readonly host: string;
+  /** Of http; https goes to the port of its URL. Undefined: that of the URL here too. */
+  readonly httpPort: string | undefined;
+}
+
 /**
- * Asks `url` on a connection of its own. With `via`, connects there instead: to its port for http, to the port of
- * `url` for https. Rejects as node:http does.
+ * Asks `url` on a connection of its own, made to `destination` if there is one, else to an address that `lookup` gives
+ * (the system's resolver when undefined). Rejects as node:http and `lookup` do.
  */
-export async function fetchHop(url: URL, via: URL | undefined, signal: AbortSignal): Promise<Hop> {
+export async function fetchHop(
+  url: URL,
+  { destination, lookup }: { destination: Destination | undefined; lookup: LookupFunction | undefined },
+  { signal }: { signal: AbortSignal },
+): Promise<Hop> {
   const secure = url.protocol === 'https:';
   const name = bare(url.hostname);
   const options: RequestOptions = {
-    host: via === undefined ? name : bare(via.hostname),
-    port: portOf(via === undefined || secure ? url : via),
+    host: destination?.host ?? name,
+    port: secure ? portOf(url) : (destination?.httpPort ?? portOf(url)),
+    // The name of a destination is ours, not the CA's: /etc/hosts counts.
+    ...(lookup === undefined || destination !== undefined ? {} : { lookup }),
     path: `${url.pathname}${url.search}`,
     headers: { host: url.host, 'user-agent': 'kacme self-check', accept: '*/*' },
     agent: false,
@@ -58,6 +71,6 @@ async function beginningOf(response: IncomingMessage): Promise<string> {
 }
 
 /** An IPv6 address without its brackets. */
-const bare = (hostname: string): string => hostname.replace(/^\[|\]$/g, '');
+export const bare = (hostname: string): string => hostname.replace(/^\[|\]$/g, '');
 
-const portOf = (url: URL): string => url.port || (url.protocol === 'https:' ? '443' : '80');
+export const portOf = (url: URL): string => url.port || (url.protocol === 'https:' ? '443' : '80');

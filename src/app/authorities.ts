@@ -49,6 +49,11 @@ export class Authorities {
     await this.records.ensure(this.#spec(issuer), options);
   }
 
+  /** Whether the CA has registered the account, as far as is stored. */
+  async isRegistered(issuer: string, options: { signal: AbortSignal }): Promise<boolean> {
+    return (await this.accountUrl(issuer, options)) !== undefined;
+  }
+
   /** Runs `work` while nobody changes the issuer's account. */
   using<T>(issuer: string, work: () => Promise<T>, options: { signal: AbortSignal }): Promise<T> {
     return this.#locks.of(issuer).shared(work, options);
@@ -71,6 +76,11 @@ export class Authorities {
     if (known?.keyPem === value.keyPem && value.nextKeyPem === undefined) return known.authority;
     const { mandate } = options;
     return this.#registering.run(issuer, ({ signal }) => this.#register(spec, { signal, mandate }), options);
+  }
+
+  /** Undefined while none is registered, as far as the store knows; the CA is not asked. */
+  async accountUrl(issuer: string, options: { signal: AbortSignal }): Promise<string | undefined> {
+    return (await this.records.find(this.#spec(issuer), options))?.value.url;
   }
 
   /** For what needs no account: the CA may not have heard of kacme. */

@@ -31,6 +31,8 @@ export interface AlongWith {
   readonly conditions?: readonly Condition[];
   readonly puts?: Transaction['puts'];
   readonly deletes?: readonly string[];
+  /** Certificates that hosts may hold and that count as kacme's own from now on, though no key of them is kept. */
+  readonly alsoOwn?: readonly CertificateFacts[];
 }
 
 type Made = Pick<BundleRecord, 'chainPem' | 'keyPem' | 'origin' | 'issuer'> & { readonly reason: string };
@@ -197,7 +199,7 @@ export class Bundles {
   ): Promise<void> {
     const { store, clock, log } = this.#deps;
     const facts = leafFacts(bundle.chainPem);
-    const record = nextGeneration(held?.value, bundle, facts, clock.now());
+    const record = nextGeneration(held?.value, bundle, facts, clock.now(), alongWith.alsoOwn);
     const key = certificateRecord.key(spec.name);
     await store.transact(
       {
@@ -227,7 +229,8 @@ export class Bundles {
       },
       'bundle activated',
     );
-    this.#known?.add(facts.fingerprint256).add(facts.fingerprint1);
+    for (const own of [facts, ...(alongWith.alsoOwn ?? [])])
+      this.#known?.add(own.fingerprint256).add(own.fingerprint1);
   }
 
   async #readable(
@@ -328,6 +331,7 @@ function nextGeneration(
   bundle: BundleRecord,
   facts: CertificateFacts,
   now: Date,
+  alsoOwn: readonly CertificateFacts[] = [],
 ): CertificateRecord {
   const generation = (held?.generation ?? 0) + 1;
   // An expired certificate is never mistaken for a foreign one: its entry has served its purpose.
@@ -340,6 +344,15 @@ function nextGeneration(
     lastSuccess: bundle.origin === 'acme' ? latest(held?.lastSuccess, bundle.issuedAt) : held?.lastSuccess,
     history: [
       ...history,
+      ...alsoOwn.map((other) => ({
+        bundle: other.fingerprint256,
+        generation,
+        fingerprint256: other.fingerprint256,
+        fingerprint1: other.fingerprint1,
+        state: 'superseded' as const,
+        origin: 'adopted' as const,
+        notAfter: other.notAfter.toISOString(),
+      })),
       {
         bundle: bundle.id,
         generation,

@@ -1,11 +1,8 @@
-import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
 import { KacmeError } from '../domain/errors.ts';
 import { isFinalRefusal } from '../domain/failure.ts';
 import type { CertificateSpec } from '../domain/model.ts';
 import { RateLimitNearError } from '../domain/rate-limit-error.ts';
-import type { OrderKind } from '../domain/rate-limits.ts';
-import { insideWindow } from '../domain/renewal-info.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import { readBundlePem, renderBundlePem } from '../domain/x509.ts';
 import type { Authorization, CertificateAuthority, Order } from '../ports/certificate-authority.ts';
@@ -15,15 +12,22 @@ import type { Authorities } from './authorities.ts';
 import type { Backoffs } from './backoffs.ts';
 import type { Bundles } from './bundles.ts';
 import type { AppDeps } from './deps.ts';
-import { OrderJournal, type StoredOrder, sameNames } from './order-journal.ts';
+import { uncountedFailures } from './failed-validations.ts';
+import { OrderJournal, type StoredOrder } from './order-journal.ts';
+import { lineageOf, type OrderLineage } from './order-lineage.ts';
+import type { Preflight } from './preflight.ts';
+import { servingFrom } from './probes.ts';
 import { assertProfileOffered } from './profile.ts';
 import type { RateBook } from './rate-book.ts';
-import { backoffRecord, challengeRecord, listRecords, orderRecord } from './records.ts';
-import { renewalInfoOf } from './renewal-info.ts';
+import { backoffRecord, challengeRecord, listRecords, loadRecord, orderRecord } from './records.ts';
 import { rateLimitedUntil } from './retry-after.ts';
 
-/** For what must be written although the work is cancelled or failed. */
-const CLEANUP_WITHIN_MS = 5_000;
+interface IssuerParts {
+  readonly authorities: Authorities;
+  readonly bundles: Bundles;
+  readonly backoffs: Backoffs;
+  readonly preflight: Preflight;
+}
 
 /**
  * Obtains bundles: account, order, authorizations side by side, finalize, download (RFC 8555 section 7.4).
@@ -34,12 +38,14 @@ export class CertificateIssuer {
   readonly #authorities: Authorities;
   readonly #bundles: Bundles;
   readonly #backoffs: Backoffs;
+  readonly #preflight: Preflight;
   readonly #deps: AppDeps;
 
-  constructor(authorities: Authorities, bundles: Bundles, backoffs: Backoffs, deps: AppDeps) {
+  constructor({ authorities, bundles, backoffs, preflight }: IssuerParts, deps: AppDeps) {
     this.#authorities = authorities;
     this.#bundles = bundles;
     this.#backoffs = backoffs;
+    this.#preflight = preflight;
     this.#deps = deps;
   }
 
@@ -62,6 +68,16 @@ export class CertificateIssuer {
     }
   }
 
+  /** Throws `ERR_RATE_LIMIT_NEAR` where `issue` would, before the CA is asked. Reads only. */
+  async assertTakes(spec: CertificateSpec, issuer: string, options: { signal: AbortSignal }): Promise<void> {
+    const book = await this.#authorities.book(issuer);
+    if (!(await this.#authorities.isRegistered(issuer, options))) await book.assertRegisters(options);
+    const underWay = await loadRecord(this.#deps.store, orderRecord, [spec.name, issuer], options);
+    if (underWay !== undefined) return;
+    const { kind } = await this.#lineageOf(spec, issuer, options);
+    await book.assertTakes({ identifiers: spec.identifiers, kind }, options);
+  }
+
   async #obtain(
     spec: CertificateSpec,
     issuer: string,
@@ -76,12 +92,19 @@ export class CertificateIssuer {
     let stored = await journal.load(options);
     if (stored === undefined) await book.assertTakes({ identifiers: spec.identifiers, kind }, options);
     // Before the CA hears of it, unless the CA has already seen the path work.
-    if (stored?.order.state !== 'finalizing') {
+    const inTime = stored?.order.state !== 'finalizing';
+    const accountUri = await this.#authorities.accountUrl(issuer, options);
+    if (inTime) {
       await assertProfileOffered(terms, issuer, await this.#authorities.connection(issuer, options), options);
-      await this.#checkChallengePath(spec, log, options);
+      const whileServing = servingFrom(this.#deps, options);
+      await this.#preflight.assertReachable(spec.identifiers, { whileServing, log }, options);
+      await this.#assertPermitted(spec, issuer, { accountUri, log }, options);
     }
-
     const authority = await this.#authorityOf(issuer, book, options);
+    if (inTime && accountUri === undefined) {
+      const registered = await authority.ensureAccount(options);
+      await this.#assertPermitted(spec, issuer, { accountUri: registered, log }, options);
+    }
     let order: Order | undefined;
     if (stored !== undefined) ({ stored, order } = await journal.resume(stored, authority, options));
     if (stored === undefined || order === undefined)
@@ -146,23 +169,8 @@ export class CertificateIssuer {
     );
   }
 
-  /**
-   * What the next order of a certificate renews (RFC 9773 section 5), and how the CA counts it: without limit inside
-   * the window that it suggested itself.
-   */
-  async #lineageOf(
-    spec: CertificateSpec,
-    issuer: string,
-    options: { signal: AbortSignal },
-  ): Promise<{ kind: OrderKind; replaces: string | undefined }> {
-    const held = await this.#bundles.active(spec.name, options);
-    if (held?.issuer !== issuer) return { kind: 'new', replaces: undefined };
-    const goesOn = spec.identifiers.some((name) => held.identifiers.includes(name));
-    const replaces = goesOn ? held.certID : undefined;
-    const state = await renewalInfoOf(this.#deps.store, held, options);
-    if (replaces !== undefined && insideWindow(state, this.#deps.clock.now()))
-      return { kind: 'ari-renewal', replaces };
-    return { kind: sameNames(held.identifiers, spec.identifiers) ? 'renewal' : 'new', replaces };
+  #lineageOf(spec: CertificateSpec, issuer: string, options: { signal: AbortSignal }): Promise<OrderLineage> {
+    return lineageOf(spec, issuer, { ...this.#deps, bundles: this.#bundles }, options);
   }
 
   /** The issuer with its account. A CA that asks to be left alone is left alone by every certificate. */
@@ -176,42 +184,17 @@ export class CertificateIssuer {
     }
   }
 
-  /** Serves a token of our own and fetches it as the CA would, for every identifier side by side. */
-  async #checkChallengePath(spec: CertificateSpec, log: Logger, options: EffectOptions): Promise<void> {
-    const { selfCheck, store, clock } = this.#deps;
-    if (selfCheck === undefined) return;
-    const probes = spec.identifiers.map((identifier) => {
-      const token = randomBytes(32).toString('base64url');
-      const keyAuthorization = `${token}.${randomBytes(32).toString('base64url')}`;
-      return { identifier, token, keyAuthorization, createdAt: clock.now().toISOString() };
-    });
-    const keys = probes.map(({ token }) => challengeRecord.key(token));
-    const puts = probes.map(({ token, ...challenge }) => ({
-      key: challengeRecord.key(token),
-      value: challengeRecord.serialize(challenge),
-    }));
-    await store.transact({ conditions: [], puts, deletes: [] }, options);
-    try {
-      await waitForAll(
-        probes.map(({ identifier, token, keyAuthorization }) =>
-          selfCheck(identifier, token, keyAuthorization, options),
-        ),
-      );
-      log.debug({ identifiers: spec.identifiers }, 'challenge path checked');
-    } finally {
-      await this.#removeProbes(keys, log, options);
-    }
-  }
-
-  /** What stays is swept at the next start: it must not hide why the check failed. */
-  async #removeProbes(keys: readonly string[], log: Logger, { mandate }: EffectOptions): Promise<void> {
-    if (mandate.signal.aborted) return;
-    try {
-      const options = { signal: AbortSignal.timeout(CLEANUP_WITHIN_MS), mandate };
-      await this.#deps.store.transact({ conditions: [], puts: [], deletes: keys }, options);
-    } catch (error) {
-      log.warn({ err: error }, 'probes of the challenge path cannot be removed');
-    }
+  /** Throws `ERR_CAA_DENIED`; an account that is not registered yet is no reason. */
+  async #assertPermitted(
+    spec: CertificateSpec,
+    issuer: string,
+    { accountUri, log }: { accountUri: string | undefined; log: Logger },
+    options: EffectOptions,
+  ): Promise<void> {
+    const authority = await this.#authorities.connection(issuer, options);
+    const identities = await authority.caaIdentities(options);
+    const caaIssuer = { identities, accountUri, validationMethod: 'http-01' };
+    await this.#preflight.assertPermitted(spec.identifiers, { issuer: caaIssuer, log }, options);
   }
 
   async #authorize(
@@ -244,8 +227,8 @@ export class CertificateIssuer {
     const reasons = refused.map(
       ({ identifier, status, error }) => `${identifier}: ${error ?? `authorization is ${status}`}`,
     );
-    // Only what it found now: it has counted the others before.
-    const failed = judged.filter(({ status }) => status === 'invalid').map(({ identifier }) => identifier);
+    const failedNow = judged.filter(({ status }) => status === 'invalid').map(({ identifier }) => identifier);
+    const failed = [...failedNow, ...uncountedFailures(stored.order, authorizations)];
     await journal.abandon(published, reasons.join('; '), options, book.failed(failed));
     const problems = refused.flatMap((authorization) => authorization.problems ?? []);
     throw new KacmeError('ERR_ACME_AUTHORIZATION', `the CA did not authorize ${reasons.join('; ')}`, {

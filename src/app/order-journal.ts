@@ -8,6 +8,7 @@ import type { Authorization, CertificateAuthority, Order } from '../ports/certif
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Transaction } from '../ports/state-store.ts';
 import type { AppDeps } from './deps.ts';
+import { readUncountedFailures } from './failed-validations.ts';
 import { hasOtherProfile } from './profile.ts';
 import type { LedgerChange, RateBook } from './rate-book.ts';
 import { challengeRecord, loadRecord, type OrderRecord, orderRecord } from './records.ts';
@@ -86,7 +87,10 @@ export class OrderJournal {
       return gone;
     }
     if (order.status === 'invalid') {
-      await this.abandon(stored, order.error ?? 'the CA says it is invalid', options);
+      const sources = { authority, log: this.#log };
+      const failed = await readUncountedFailures(stored.order, order, sources, options);
+      const reason = order.error ?? 'the CA says it is invalid';
+      await this.abandon(stored, reason, options, this.#deps.book.failed(failed));
       return gone;
     }
     if (hasOtherProfile(order, this.#deps.terms)) {

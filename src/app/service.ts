@@ -2,14 +2,16 @@ import type { AccountChange, AccountRequest, AccountView } from '../domain/accou
 import { type KacmeError, reportError } from '../domain/errors.ts';
 import { Lane } from '../domain/lane.ts';
 import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
+import { RateLimitNearError } from '../domain/rate-limit-error.ts';
 import { describeWait } from '../domain/renewal.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
-import type { CertificateResult, PlaceResult, Status, Summary } from '../domain/status.ts';
+import type { AdoptionSummary, CertificateResult, PlaceResult, Status, Summary } from '../domain/status.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import type { EffectOptions, Mandate } from '../ports/leadership.ts';
-import type { CommandOptions, KacmeService } from '../ports/service.ts';
+import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/service.ts';
 import { AccountLocks } from './account-locks.ts';
 import { Accounts } from './accounts.ts';
+import { Adoption } from './adoption.ts';
 import { Authorities } from './authorities.ts';
 import { Backoffs } from './backoffs.ts';
 import { Bundles } from './bundles.ts';
@@ -22,6 +24,7 @@ import type { Target } from './host-journal.ts';
 import { CertificateIssuer } from './issue.ts';
 import { assertHostNamed, certificatesNamed } from './names.ts';
 import { Outlook } from './outlook.ts';
+import { Preflight } from './preflight.ts';
 import { RenewalInformation } from './renewal-info.ts';
 import { type RenewalPlan, RenewalPlanner } from './renewal-planner.ts';
 import { rollBack, whoseBundle } from './rollback.ts';
@@ -70,6 +73,7 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
   readonly #planner: RenewalPlanner;
   readonly #statuses: CertificateStatuses;
   readonly #outlook: Outlook;
+  readonly #adoption: Adoption;
   readonly #coordination: Coordination;
   readonly #orders = new Lane(ORDERS_IN_FLIGHT);
   /** The halves of a dual certificate, one after the other: the second one finds the names authorized. */
@@ -86,7 +90,15 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     this.#authorities = new Authorities(config.issuers, deps, this.#coordination.accounts);
     this.#accounts = new Accounts(config, this.#authorities, deps);
     const backoffs = new Backoffs(config.issuers, this.#bundles, deps);
-    this.#issuer = new CertificateIssuer(this.#authorities, this.#bundles, backoffs, deps);
+    this.#issuer = new CertificateIssuer(
+      {
+        authorities: this.#authorities,
+        bundles: this.#bundles,
+        backoffs,
+        preflight: new Preflight(deps),
+      },
+      deps,
+    );
     const renewalInfo = new RenewalInformation(this.#authorities, this.#bundles, deps);
     this.#planner = new RenewalPlanner(renewalInfo, backoffs, deps);
     this.#statuses = new CertificateStatuses({
@@ -107,6 +119,7 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
       deps,
     );
     this.fleet = new Fleet(config, this.#bundles, this.#coordination.canaries, deps);
+    this.#adoption = new Adoption(config, this.#bundles, this.fleet, deps);
   }
 
   async status({ signal }: { signal: AbortSignal }): Promise<Status> {
@@ -217,11 +230,18 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     force: boolean,
     options: { signal: AbortSignal },
   ): Promise<CertificateResult> {
-    const { decision } = await (force
+    const { issuer, decision } = await (force
       ? this.#planner.force(spec, options)
       : this.#planner.plan(spec, options));
     const kept = { certificate: spec.name, action: 'kept', failure: undefined } as const;
     if (decision.action === 'wait') return { ...kept, reason: describeWait(decision) };
+    try {
+      await this.#issuer.assertTakes(spec, issuer, options);
+    } catch (error) {
+      if (!(error instanceof RateLimitNearError)) throw error;
+      const until = error.notBefore.toISOString();
+      return { ...kept, reason: `would wait until ${until}: ${decision.reason}; ${error.reason}` };
+    }
     return { ...kept, action: 'planned', reason: decision.reason };
   }
 
@@ -283,6 +303,39 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     } catch (error) {
       return failedResult(spec, expectedFailure(error, options));
     }
+  }
+
+  async adopt(
+    { origin, names, dryRun }: AdoptionRequest,
+    { signal, onProgress }: CommandOptions,
+  ): Promise<AdoptionSummary> {
+    const effects = dryRun ? undefined : this.#effects(signal);
+    const sinceMs = this.#deps.clock.monotonicMs();
+    const specs = certificatesNamed(this.#config, names);
+    const { bundles, problems } = await this.#adoption.find(origin, specs, { signal });
+    for (const { where, reason } of problems) onProgress({ message: `${where}: not read (${reason})` });
+    const certificates = await waitForAll(
+      specs.map((spec) => this.#adoption.adopt(spec, bundles, { signal, effects })),
+    );
+    for (const { certificate, action, reason } of certificates) {
+      onProgress({ message: `${certificate}: ${action} (${reason})` });
+      if (action === 'adopted') this.#onActivated(certificate);
+    }
+    const adopted = certificates.filter(({ action }) => action === 'adopted').map((each) => each.certificate);
+    const places =
+      effects === undefined
+        ? []
+        : await this.#distribute(
+            this.fleet.targets({ certificates: adopted }),
+            { ...effects, sinceMs },
+            onProgress,
+          );
+    const summary = summarize(
+      certificates,
+      places.filter(({ certificate }) => adopted.includes(certificate)),
+    );
+    const partly = summary.outcome === 'done' && problems.length > 0;
+    return { ...summary, outcome: partly ? 'partly' : summary.outcome, problems };
   }
 
   async distribute(

@@ -1,3 +1,5 @@
+import { setMaxListeners } from 'node:events';
+
 interface Flight<T> {
   readonly landed: Promise<T>;
   readonly cancel: AbortController;
@@ -50,6 +52,8 @@ export class SingleFlight<T> {
 /** Rejects with `signal.reason` as soon as it aborts; the promise goes on. */
 export async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   signal.throwIfAborted();
+  // Many wait side by side under the signal of one command: no leak.
+  setMaxListeners(0, signal);
   let stop: () => void = () => {};
   const aborted = new Promise<never>((_, reject) => {
     stop = () => reject(signal.reason);

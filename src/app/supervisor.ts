@@ -4,9 +4,9 @@ import { KacmeError } from '../domain/errors.ts';
 import { Lane } from '../domain/lane.ts';
 import type { KacmeConfig } from '../domain/model.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
-import type { Status, Summary } from '../domain/status.ts';
+import type { AdoptionSummary, Status, Summary } from '../domain/status.ts';
 import type { Leadership, Mandate } from '../ports/leadership.ts';
-import type { CommandOptions, KacmeService } from '../ports/service.ts';
+import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/service.ts';
 import type { AppDeps } from './deps.ts';
 import { sweepChallenges } from './issue.ts';
 import { Loops } from './loops.ts';
@@ -108,6 +108,10 @@ export class Supervisor implements KacmeService {
     options: CommandOptions,
   ): Promise<Summary> {
     return this.#command(options, (service, options) => service.rollback(request, options));
+  }
+
+  async adopt(request: AdoptionRequest, options: CommandOptions): Promise<AdoptionSummary> {
+    return this.#command(options, (service, options) => service.adopt(request, options));
   }
 
   async distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary> {

@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { accountCommand } from './account.ts';
+import { adoptCommand } from './adopt.ts';
 import { bootstrapCommand } from './bootstrap.ts';
 import { configCommand } from './config.ts';
 import type { CliContext, ExitStatus, Output } from './context.ts';
@@ -87,6 +88,7 @@ function buildProgram(context: CliContext, endWith: EndWith): Command {
     renewCommand(context, endWith),
     planCommand(context, endWith),
     distributeCommand(context, endWith),
+    adoptCommand(context, endWith),
     accountCommand(context, endWith),
     rollbackCommand(context, endWith),
     reloadConfigCommand(context),

@@ -1,9 +1,11 @@
 import type { Logger } from 'pino';
 import { connectCertificateAuthorities } from '../acme/certificate-authority.ts';
 import { createSelfCheck } from '../acme/self-check.ts';
+import { readForeignDirectory } from '../adopt/foreign-directory.ts';
 import type { AppDeps } from '../app/deps.ts';
 import { challengeRecord, loadRecord } from '../app/records.ts';
 import { readSecret } from '../config/secret.ts';
+import { createResolver } from '../dns/resolver.ts';
 import type { KacmeConfig } from '../domain/model.ts';
 import { createHaproxyHosts } from '../haproxy/host.ts';
 import { startChallengeServer } from '../http/challenge-server.ts';
@@ -48,17 +50,23 @@ export function wireAdapters({
     onRequest: onAcmeRequest,
   });
   releasers.add('connections to CAs', () => authorities.close());
-  return (config) => ({
-    store,
-    clock,
-    random,
-    pki: createPki(),
-    hosts,
-    connectCertificateAuthority: authorities.connect,
-    loadRegisteredDomain,
-    selfCheck: createSelfCheck(config.challenge.selfCheck),
-    log,
-  });
+  return (config) => {
+    const { resolvers, selfCheck } = config.challenge;
+    const resolver = resolvers === 'off' ? undefined : createResolver({ resolvers });
+    return {
+      store,
+      clock,
+      random,
+      pki: createPki(),
+      hosts,
+      connectCertificateAuthority: authorities.connect,
+      readForeignDirectory,
+      loadRegisteredDomain,
+      resolver,
+      selfCheck: createSelfCheck(selfCheck, resolver),
+      log,
+    };
+  };
 }
 
 /** Answers challenges from the store, so that whoever holds the order need not be who answers. */

@@ -5,9 +5,9 @@ import type { AccountChange, AccountRequest, AccountView } from '../domain/accou
 import { KacmeError } from '../domain/errors.ts';
 import type { KacmeConfig } from '../domain/model.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
-import type { Status, Summary } from '../domain/status.ts';
+import type { AdoptionSummary, Status, Summary } from '../domain/status.ts';
 import type { Mandate } from '../ports/leadership.ts';
-import type { CommandOptions, KacmeService } from '../ports/service.ts';
+import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/service.ts';
 import { FileStateStore } from '../store/file-store.ts';
 import { SocketLeadership } from '../store/socket-leadership.ts';
 import { serveChallenges, wireAdapters } from './adapters.ts';
@@ -21,7 +21,10 @@ export interface DirectServiceOptions {
   readonly version: string;
 }
 
-type Acting = Pick<KacmeService, 'bootstrap' | 'renew' | 'rollback' | 'distribute' | 'changeAccount'>;
+type Acting = Pick<
+  KacmeService,
+  'bootstrap' | 'renew' | 'rollback' | 'adopt' | 'distribute' | 'changeAccount'
+>;
 
 interface Opened {
   readonly service: LocalService;
@@ -97,6 +100,15 @@ export class DirectService implements KacmeService {
   ): Promise<Summary> {
     certificatesNamed(this.#config, [request.name]);
     return this.#act('rollback', options, (service) => service.rollback(request, options));
+  }
+
+  async adopt(request: AdoptionRequest, options: CommandOptions): Promise<AdoptionSummary> {
+    certificatesNamed(this.#config, request.names);
+    if (request.dryRun) {
+      const { service } = await this.#open({ readOnly: true, mandate: undefined });
+      return service.adopt(request, options);
+    }
+    return this.#act('adopt', options, (service) => service.adopt(request, options));
   }
 
   async distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary> {

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { type Parsed, parseEndpoint, parseIdentifier } from './address.ts';
+import { isIP, type Parsed, parseEndpoint, parseIdentifier } from './address.ts';
 import { DURATION, formatDuration, parseDuration } from './duration.ts';
 import { didYouMean } from './suggestion.ts';
 
@@ -147,6 +147,16 @@ export function url(schemes: readonly string[], example: string) {
   });
 }
 
+/** An address whose port has a key of its own. */
+export function addressAlone(example: string) {
+  return parsed(`an address without a port, such as ${example}`, (input) => {
+    const endpoint = parseEndpoint(input);
+    if ('problem' in endpoint) return endpoint;
+    const { host, port } = endpoint.value;
+    return port === undefined ? { value: host } : { problem: 'give the port beside it, as `port`' };
+  });
+}
+
 export const identifier = () => parsed('a DNS name or an IP address', parseIdentifier);
 
 export const listen = (example: string) =>
@@ -157,6 +167,17 @@ export const listen = (example: string) =>
     const { host, port } = endpoint.value;
     return port === undefined
       ? { problem: `expected a port too, such as "${example}"` }
+      : { value: { host, port } };
+  });
+
+/** The address of a resolver; its port is 53 unless it is given. */
+export const dnsServer = () =>
+  parsed('the address of a DNS resolver, such as "10.0.0.2" or "[2606:4700::1111]:53"', (input) => {
+    const endpoint = parseEndpoint(input);
+    if ('problem' in endpoint) return endpoint;
+    const { host, port = 53 } = endpoint.value;
+    return !isIP(host)
+      ? { problem: 'expected an IP address: who could look up the name of a resolver?' }
       : { value: { host, port } };
   });
 

@@ -14,6 +14,7 @@ export interface Plain {
   readonly local?: unknown;
   readonly ssh?: unknown;
   readonly port?: unknown;
+  readonly jump?: unknown;
   readonly haproxy?: unknown;
   readonly socket?: unknown;
   readonly masterSocket?: unknown;
@@ -24,6 +25,9 @@ export interface Plain {
   readonly file?: unknown;
   readonly copies?: unknown;
   readonly challenge?: unknown;
+  readonly resolvers?: unknown;
+  readonly selfCheck?: unknown;
+  readonly via?: unknown;
   readonly operations?: unknown;
   readonly listen?: unknown;
   readonly store?: unknown;

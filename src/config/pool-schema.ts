@@ -3,10 +3,10 @@ import { parseEndpoint } from './address.ts';
 import { perFamily } from './dual-schema.ts';
 import {
   absolutePath,
+  addressAlone,
   duration,
   flag,
   haproxyPath,
-  oneOf,
   parsed,
   SecretReference,
   section,
@@ -14,43 +14,7 @@ import {
   text,
   whole,
 } from './fields.ts';
-
-const user = text('the name of a user', /^[A-Za-z_][\w.-]*\$?$/);
-const port = whole(1, 65_535);
-
-const sftp = z.union(
-  [
-    oneOf(['subsystem']),
-    section(
-      {
-        exec: absolutePath('/usr/lib/openssh/sftp-server').describe('Path of an sftp-server on the hosts.'),
-      },
-      { expected: '{ exec: PATH }' },
-    ),
-  ],
-  { error: 'expected subsystem, or { exec: PATH } with the path of an sftp-server on the hosts' },
-);
-
-const Ssh = section(
-  {
-    user: user.describe('Account on the hosts.'),
-    port: port.prefault(22).describe('Port of sshd, for hosts that are given without one.'),
-    identity: SecretReference.describe('Private key that logs in.'),
-    knownHosts: absolutePath('/etc/kacme/known_hosts').describe(
-      'The pinned host keys, in the format of sshd(8); a host that is not in it is refused.',
-    ),
-    connectTimeout: duration({ min: '100ms', max: '5m' })
-      .prefault('10s')
-      .describe('Bound of connection, handshake and login together.'),
-    sftp: sftp
-      .prefault('subsystem')
-      .describe('How SFTP is reached: the subsystem of sshd, or an sftp-server that is executed.'),
-  },
-  {
-    expected: 'the way into the hosts: user, identity, knownHosts',
-    later: { jump: 'kacme has to reach each host directly' },
-  },
-);
+import { loginUser, Ssh, sftp, sshPort } from './ssh-schema.ts';
 
 const haproxyKeys = {
   socket: socketPath('/run/haproxy/admin.sock')
@@ -103,17 +67,12 @@ const HOST_EXPECTED = 'an address, such as 10.0.0.11, "10.0.0.12:2985", "[fd00::
 /** A host that differs from its pool; what is not given is the pool's. */
 const HostSettings = section(
   {
-    host: parsed('an address without a port, such as 10.0.0.13, fd00::13 or a name', (address) => {
-      const endpoint = parseEndpoint(address);
-      if ('problem' in endpoint) return endpoint;
-      const { host, port } = endpoint.value;
-      return port === undefined ? { value: host } : { problem: 'give the port beside it, as `port`' };
-    }).describe('Address of its sshd.'),
+    host: addressAlone('10.0.0.13').describe('Address of its sshd.'),
     name: text('a name of letters, digits, dots, hyphens and underscores', /^[A-Za-z0-9][\w.-]{0,62}$/)
       .optional()
       .describe('What it is called in messages and commands; its address otherwise.'),
-    port: port.optional().describe('Port of its sshd.'),
-    user: user.optional().describe('Account on it.'),
+    port: sshPort.optional().describe('Port of its sshd.'),
+    user: loginUser.optional().describe('Account on it.'),
     identity: SecretReference.optional().describe('Private key that logs in there.'),
     sftp: sftp.optional().describe('How SFTP is reached there.'),
     haproxy: section(haproxyKeys, haproxyExpected)
@@ -170,7 +129,7 @@ export const Pool = section(
     expected: 'a pool: hosts, ssh, haproxy, verify',
     later: {
       reload: 'certificates are replaced without a reload',
-      jump: 'kacme has to reach each host directly',
+      jump: 'it stands in ssh: { jump: ... }',
       overrides: 'what is different about a host stands with it, as { host: ADDRESS, port: 2222 }',
     },
   },

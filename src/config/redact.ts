@@ -7,16 +7,17 @@ import type {
   KacmeConfig,
   PoolSpec,
   ProxySpec,
+  SelfCheckSpec,
   VerifySpec,
 } from '../domain/model.ts';
 import { formatEndpoint } from './address.ts';
 import { formatDuration } from './duration.ts';
 import { describeLimits } from './limits.ts';
-import type { ConfigInput } from './schema.ts';
+import { type ConfigInput, DEFAULT_PASSES } from './schema.ts';
 
 /** The configuration in force as YAML: overlays applied, defaults filled in, secrets only as references. */
 export function describeConfig(config: KacmeConfig): string {
-  return stringify(effectiveConfig(config), { lineWidth: 0 });
+  return stringify(effectiveConfig(config), { lineWidth: 0, aliasDuplicateObjects: false });
 }
 
 /** The same as bare values. What it returns can be loaded again and means the same. */
@@ -27,13 +28,7 @@ export function effectiveConfig(config: KacmeConfig): ConfigInput {
     certificates: describeCertificates(config.certificates),
     pools: mapValues(config.pools, describePool),
     deployments: describeDeployments(config),
-    challenge: {
-      listen: formatEndpoint(challenge.listen),
-      selfCheck:
-        typeof challenge.selfCheck === 'string'
-          ? challenge.selfCheck
-          : { via: withoutPassword(challenge.selfCheck.via) },
-    },
+    challenge: describeChallenge(challenge),
     operations: { listen: formatEndpoint(operations.listen) },
     control: { socket: control.socket },
     store: { file: store.file },
@@ -41,6 +36,27 @@ export function effectiveConfig(config: KacmeConfig): ConfigInput {
     keepBundles,
     log: { level: log.level },
   };
+}
+
+function describeChallenge({
+  listen,
+  resolvers,
+  selfCheck,
+}: KacmeConfig['challenge']): ConfigInput['challenge'] {
+  return {
+    listen: formatEndpoint(listen),
+    resolvers: typeof resolvers === 'object' ? resolvers.map(formatEndpoint) : resolvers,
+    selfCheck: describeSelfCheck(selfCheck),
+  };
+}
+
+function describeSelfCheck(
+  selfCheck: 'off' | SelfCheckSpec,
+): NonNullable<ConfigInput['challenge']>['selfCheck'] {
+  if (selfCheck === 'off') return selfCheck;
+  const { via, passes } = selfCheck;
+  if (via === undefined && passes === DEFAULT_PASSES) return 'direct';
+  return { via: via && withoutPassword(via), passes };
 }
 
 function describeIssuer({ directory, contact, profile, eab, caFile, proxy, timeoutMs, limits }: IssuerSpec) {
@@ -74,6 +90,9 @@ function describePool({ hosts, ssh, haproxy, verify, parallel }: PoolSpec): Conf
       knownHosts: ssh.knownHosts,
       connectTimeout: formatDuration(ssh.connectTimeoutMs),
       sftp: ssh.sftp,
+      ...(ssh.jumps.length > 0 && {
+        jump: ssh.jumps.map(({ address, ...jump }) => ({ host: address, ...jump })),
+      }),
     },
     haproxy: describeHaproxy(haproxy),
     verify: describeVerify(verify),

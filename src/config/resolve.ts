@@ -4,15 +4,17 @@ import type {
   CertificateSpec,
   DeploymentSpec,
   HostSpec,
+  JumpSpec,
   KacmeConfig,
   KeyFamily,
   KeyType,
   PoolSpec,
 } from '../domain/model.ts';
 import { resolveLimits } from './limits.ts';
-import type { ConfigOutput } from './schema.ts';
+import { type ConfigOutput, DEFAULT_PASSES } from './schema.ts';
 
 type PoolOutput = ConfigOutput['pools'][string];
+type SshOutput = NonNullable<PoolOutput['ssh']>;
 type HostOutput = NonNullable<PoolOutput['hosts']>[number];
 type DeploymentOutput = ConfigOutput['deployments'][number];
 
@@ -26,7 +28,7 @@ export function resolveConfig(input: ConfigOutput): KacmeConfig {
     certificates: resolveCertificates(input.certificates),
     pools: mapValues(input.pools, resolvePool),
     deployments: input.deployments.flatMap((deployment) => resolveDeployment(deployment, input.certificates)),
-    challenge: input.challenge,
+    challenge: resolveChallenge(input.challenge),
     operations: input.operations,
     control: { socket: input.control.socket ?? defaultControlSocket(input.store.file) },
     store: input.store,
@@ -34,6 +36,16 @@ export function resolveConfig(input: ConfigOutput): KacmeConfig {
     keepBundles: input.keepBundles,
     log: input.log,
   };
+}
+
+function resolveChallenge({
+  listen,
+  resolvers,
+  selfCheck,
+}: ConfigOutput['challenge']): KacmeConfig['challenge'] {
+  const { via, passes = DEFAULT_PASSES }: { via?: string | undefined; passes?: number } =
+    typeof selfCheck === 'string' ? {} : selfCheck;
+  return { listen, resolvers, selfCheck: selfCheck === 'off' ? 'off' : { via, passes } };
 }
 
 export function defaultControlSocket(storeFile: string): string {
@@ -50,6 +62,7 @@ function resolvePool(pool: PoolOutput, name: string): PoolSpec {
       knownHosts: ssh.knownHosts,
       connectTimeoutMs: ssh.connectTimeout,
       sftp: ssh.sftp,
+      jumps: resolveJumps(ssh),
     },
     haproxy: { socket: haproxy.socket, masterSocket: haproxy.masterSocket },
     verify: { connect: verify.connect, handshakes: verify.handshakes, timeoutMs: verify.timeout },
@@ -58,6 +71,16 @@ function resolvePool(pool: PoolOutput, name: string): PoolSpec {
   const defaultPort = ssh?.port ?? 22;
   const hosts = pool.hosts ?? [{ host: '127.0.0.1' }];
   return { ...shared, hosts: hosts.map((host) => resolveHost(host, shared, defaultPort)) };
+}
+
+function resolveJumps({ jump = [], ...pool }: SshOutput): readonly JumpSpec[] {
+  return [jump].flat().map(({ host: address, port, user, identity, knownHosts }) => ({
+    address,
+    port,
+    user: user ?? pool.user,
+    identity: identity ?? pool.identity,
+    knownHosts: knownHosts ?? pool.knownHosts,
+  }));
 }
 
 function resolveHost(

@@ -23,6 +23,7 @@ export function checkRules(config: unknown): readonly Mistake[] {
     ...dualRules(root),
     ...deploymentRules(root),
     ...listenRules(root),
+    ...selfCheckRules(root),
     ...controlRules(root),
   ];
 }
@@ -101,7 +102,9 @@ function processesOf(name: string, pool: Plain): { path: ConfigPath; processes: 
     const host = hostOf(value);
     if (host === undefined) return [];
     const port = host.port ?? (typeof sshPort === 'number' ? sshPort : 22);
-    const processes = on(formatEndpoint({ host: host.address, port }), value);
+    // The same private address behind another jump host is another machine.
+    const place = `${JSON.stringify(mapOf(pool.ssh).jump)} ${formatEndpoint({ host: host.address, port })}`;
+    const processes = on(place, value);
     return [{ path: ['pools', name, 'hosts', index], processes }];
   });
 }
@@ -149,6 +152,16 @@ function listenRules(root: Plain): Mistake[] {
   const message =
     'challenge.listen has the same address: HAProxy would route strangers to the operations server';
   return [{ path: ['operations', 'listen'], message }];
+}
+
+/** Where each name leads to has to be known for a direct self-check. */
+function selfCheckRules(root: Plain): Mistake[] {
+  const { resolvers, selfCheck } = mapOf(root.challenge);
+  const isDirect = selfCheck !== 'off' && selfCheck !== false && mapOf(selfCheck).via === undefined;
+  if ((resolvers !== 'off' && resolvers !== false) || !isDirect) return [];
+  const message =
+    'a direct self-check needs to know where names lead to: give resolvers, or set selfCheck to off or { via: URL }';
+  return [{ path: ['challenge', 'resolvers'], message }];
 }
 
 function controlRules(root: Plain): Mistake[] {

@@ -1,36 +1,69 @@
 import * as z from 'zod';
-import { absolutePath, duration, listen, named, oneOf, section, socketPath, url, whole } from './fields.ts';
+import {
+  absolutePath,
+  dnsServer,
+  duration,
+  listen,
+  named,
+  oneOf,
+  section,
+  socketPath,
+  url,
+  whole,
+} from './fields.ts';
 import { Certificate, Issuer } from './issuance-schema.ts';
 import { Deployment, Pool } from './pool-schema.ts';
 
 const ONLY_HTTP_01 =
   'HTTP-01 is the only kind of challenge: remove it and list each name; DNS-01, and wildcards with it, are planned';
+/** One host of several behind an address that does not route challenges is met sooner; each costs a request. */
+export const DEFAULT_PASSES = 2;
+
+/** `false` is what `off` is to a YAML 1.1 editor. */
+const off = () =>
+  z.union([oneOf(['off']), z.literal(false).transform(() => 'off' as const)], { error: 'expected off' });
+
+const AT_LEAST_ONE_RESOLVER =
+  'expected off, or a list of DNS resolvers, such as ["10.0.0.2", "[2606:4700::1111]:53"]';
 
 const Challenge = section(
   {
     listen: listen('127.0.0.1:8081')
       .prefault('127.0.0.1:8081')
       .describe('Where HTTP-01 challenges are answered, behind HAProxy.'),
+    resolvers: z
+      .union([off(), z.array(dnsServer()).min(1, AT_LEAST_ONE_RESOLVER)], {
+        error: AT_LEAST_ONE_RESOLVER,
+      })
+      .optional()
+      .describe("Who is asked for addresses and CAA records before an order; the system's by default."),
     selfCheck: z
       .union(
         [
           oneOf(['direct', 'off']),
-          // What `off` is to a YAML 1.1 editor.
           z.literal(false).transform(() => 'off' as const),
           section(
             {
-              via: url(['http', 'https'], 'http://10.0.0.10').describe('What routes challenges to kacme.'),
+              via: url(['http', 'https'], 'http://10.0.0.10')
+                .optional()
+                .describe('What routes challenges to kacme.'),
+              passes: whole(1, 10)
+                .prefault(DEFAULT_PASSES)
+                .describe('Fetches from each address, one after the other.'),
             },
-            { expected: '{ via: URL }' },
+            { expected: '{ via: URL, passes: NUMBER }' },
           ),
         ],
-        { error: 'expected direct, off, or { via: URL } with the URL of what routes challenges to kacme' },
+        {
+          error:
+            'expected direct, off, or { via: URL } with the URL of what routes challenges to kacme, and { passes: NUMBER }',
+        },
       )
       .prefault('direct')
       .describe('How kacme tests that a challenge can be fetched before it asks the CA.'),
   },
   {
-    expected: '{ listen: "HOST:PORT", selfCheck: ... }',
+    expected: '{ listen: "HOST:PORT", resolvers: [...], selfCheck: ... }',
     later: { type: ONLY_HTTP_01, dns: ONLY_HTTP_01 },
   },
 );

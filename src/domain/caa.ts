@@ -1,4 +1,5 @@
 import { parseIssueValue } from './caa-property.ts';
+import { KacmeError } from './errors.ts';
 import { isIpAddress } from './ip-address.ts';
 
 /** One CAA resource record (RFC 8659 section 4.1). */
@@ -43,6 +44,8 @@ const KNOWN_TAGS = new Set([
 ]);
 const CRITICAL = 0x80;
 
+const NO_ACCOUNT_YET = 'permits one account only, and none is registered yet';
+
 /** The names to look up for an identifier, itself first, the top-level domain last; none for an IP address. */
 export function caaNames(identifier: string): readonly string[] {
   if (isIpAddress(identifier)) return [];
@@ -76,9 +79,7 @@ function judgeRecords(
   records: readonly CaaRecord[],
   issuer: CaaIssuer,
 ): CaaVerdict {
-  const unknown = records.find(
-    ({ flags, tag }) => (flags & CRITICAL) !== 0 && !KNOWN_TAGS.has(tag.toLowerCase()),
-  );
+  const unknown = records.find((record) => (record.flags & CRITICAL) !== 0 && !isKnown(record));
   if (unknown !== undefined) {
     const reason = `${name} has a critical CAA property that no CA may ignore: ${render(unknown)}`;
     return verdict('denied', reason, name, unknown);
@@ -98,7 +99,29 @@ function judgeRecords(
     return verdict('allowed', `${name} permits it: ${render(permission.record)}`, name, permission.record);
   const objections = judged.map(({ record, objection }) => `${render(record)} ${objection}`).join('; ');
   const alone = judged.length === 1 ? judged[0]?.record : undefined;
-  return verdict('denied', `no CAA record of ${name} permits it: ${objections}`, name, alone);
+  // The account that one of them permits may be the one that is about to be registered.
+  const kind = judged.some(({ objection }) => objection === NO_ACCOUNT_YET) ? 'undetermined' : 'denied';
+  return verdict(kind, `no CAA record of ${name} permits it: ${objections}`, name, alone);
+}
+
+/** What to tell an operator whose CAA records deny it; permanent until the records change. */
+export function caaDenied(
+  identifier: string,
+  { reason, name = identifier, record }: CaaVerdict,
+  { identities }: Pick<CaaIssuer, 'identities'>,
+): KacmeError {
+  const critical = record !== undefined && (record.flags & CRITICAL) !== 0 && !isKnown(record);
+  const permission = `CAA 0 issue ${JSON.stringify(identities[0] ?? '')}`;
+  return new KacmeError(
+    'ERR_CAA_DENIED',
+    `CAA does not let the CA issue for ${identifier}: ${reason}. No order was placed`,
+    {
+      retry: 'never',
+      remedy: critical
+        ? `remove this property from the CAA records of ${name}, or its critical flag`
+        : `add the record ${permission} at ${name}, or name another issuer that its CAA records permit`,
+    },
+  );
 }
 
 /** Why an `issue` or `issuewild` property does not permit this issuer; undefined when it does. */
@@ -116,9 +139,7 @@ function objectionTo(
   // RFC 8657 section 3 and 4: a parameter that is there twice cannot be satisfied.
   if (accounts.length > 1 || methods.length > 1) return 'has a parameter twice and so permits nobody';
   if (accounts[0] !== undefined && accounts[0].value !== accountUri)
-    return accountUri === undefined
-      ? 'permits one account only, and none is registered yet'
-      : `permits another account than ${accountUri}`;
+    return accountUri === undefined ? NO_ACCOUNT_YET : `permits another account than ${accountUri}`;
   if (methods[0] !== undefined && !methods[0].value.split(',').includes(validationMethod))
     return `does not permit validation by ${validationMethod}`;
   return undefined;
@@ -127,6 +148,8 @@ function objectionTo(
 function verdict(kind: CaaVerdict['verdict'], reason: string, name?: string, record?: CaaRecord): CaaVerdict {
   return { verdict: kind, reason, name, record };
 }
+
+const isKnown = ({ tag }: CaaRecord): boolean => KNOWN_TAGS.has(tag.toLowerCase());
 
 /** As in a zone file (RFC 8659 section 4.1.1). */
 const render = ({ flags, tag, value }: CaaRecord): string => `CAA ${flags} ${tag} ${JSON.stringify(value)}`;

@@ -41,6 +41,12 @@ const LOCAL: ReadonlySet<ErrorCode> = new Set([
 
 const FAULTS: Readonly<Partial<Record<ErrorCode, Fault>>> = {
   ERR_CHALLENGE_UNREACHABLE: 'here',
+  ERR_DNS_NO_SUCH_NAME: 'here',
+  ERR_DNS_NO_ADDRESS: 'here',
+  ERR_DNS_SERVER_FAILURE: 'here',
+  ERR_DNS_NO_ANSWER: 'here',
+  // Another CA may be permitted.
+  ERR_CAA_DENIED: 'issuer',
   ERR_STORE_CONFLICT: 'here',
   ERR_STORE_CORRUPT: 'here',
   ERR_STORE_SCHEMA: 'here',

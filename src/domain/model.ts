@@ -74,6 +74,17 @@ export interface SshSpec {
   readonly connectTimeoutMs: number;
   /** How SFTP is reached: the subsystem, or an executed sftp-server (its path), as in Kolla's container. */
   readonly sftp: 'subsystem' | { readonly exec: string };
+  /** What the hosts are reached through, the nearest one first. Empty: directly. */
+  readonly jumps: readonly JumpSpec[];
+}
+
+/** An sshd that forwards connections to others; its host key is pinned as strictly as theirs. */
+export interface JumpSpec {
+  readonly address: string;
+  readonly port: number;
+  readonly user: string;
+  readonly identity: SecretRef;
+  readonly knownHosts: string;
 }
 
 export interface HaproxySpec {
@@ -122,6 +133,13 @@ export interface DeploymentSpec {
   readonly family?: KeyFamily;
 }
 
+export interface SelfCheckSpec {
+  /** URL of what to connect to instead of each identifier's own addresses. */
+  readonly via: string | undefined;
+  /** Fetches from each address, one after the other: HAProxy hosts behind it may differ. */
+  readonly passes: number;
+}
+
 export interface Listen {
   readonly host: string;
   readonly port: number;
@@ -134,8 +152,13 @@ export interface KacmeConfig {
   readonly deployments: readonly DeploymentSpec[];
   readonly challenge: {
     readonly listen: Listen;
+    /**
+     * Asked for addresses and CAA records before an order, in this order; undefined: those of the system. `off`: DNS is
+     * not looked at.
+     */
+    readonly resolvers: readonly Listen[] | undefined | 'off';
     /** How kacme tests that a challenge can be fetched before it asks the CA. */
-    readonly selfCheck: 'direct' | 'off' | { readonly via: string };
+    readonly selfCheck: 'off' | SelfCheckSpec;
   };
   readonly operations: { readonly listen: Listen };
   readonly control: { readonly socket: string };

@@ -5,6 +5,8 @@ export class RateLimitNearError extends KacmeError {
   override readonly name = 'RateLimitNearError';
   /** When the CA would take it. */
   readonly notBefore: Date;
+  /** Which limit it is. */
+  readonly reason: string;
 
   constructor(attempted: string, reason: string, notBefore: Date) {
     super('ERR_RATE_LIMIT_NEAR', `${attempted}: the CA was not asked, since ${reason}`, {
@@ -13,5 +15,6 @@ export class RateLimitNearError extends KacmeError {
         "nothing: kacme tries again by itself then; --force cannot override a limit of the CA. If the CA gave you other numbers, set the issuer's limits",
     });
     this.notBefore = notBefore;
+    this.reason = reason;
   }
 }

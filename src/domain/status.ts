@@ -107,7 +107,7 @@ export interface PlaceResult {
 export interface CertificateResult {
   readonly certificate: string;
   /** `planned`: a dry run, it would have been issued. */
-  readonly action: 'issued' | 'created' | 'rolled back' | 'kept' | 'planned' | 'failed';
+  readonly action: 'issued' | 'created' | 'adopted' | 'rolled back' | 'kept' | 'planned' | 'failed';
   readonly reason: string;
   readonly failure: ErrorReport | undefined;
 }
@@ -117,6 +117,18 @@ export interface Summary {
   readonly outcome: 'done' | 'partly' | 'failed';
   readonly certificates: readonly CertificateResult[];
   readonly places: readonly PlaceResult[];
+}
+
+/** What `kacme adopt` did; `problems` are sources that told nothing. */
+export interface AdoptionSummary extends Summary {
+  readonly problems: readonly AdoptionProblem[];
+}
+
+export interface AdoptionProblem {
+  /** A file, or `POOL/HOST`. */
+  readonly where: string;
+  readonly reason: string;
+  readonly failure: ErrorReport | undefined;
 }
 
 /** A line of progress of long work, for people. */

@@ -119,6 +119,12 @@ export function renderBundlePem(chainPem: string, keyPem: string): string {
   return `${lines.join('\n')}\n`;
 }
 
+/** The chain and the key of a PEM that `readBundlePem` calls loadable; what else stands in it is left out. */
+export function splitBundlePem(pem: string): { readonly chainPem: string; readonly keyPem: string } {
+  const chainPem = Array.from(pem.matchAll(CERTIFICATE), ([text]) => `${text}\n`).join('');
+  return { chainPem, keyPem: `${PRIVATE_KEY.exec(pem)?.[0] ?? ''}\n` };
+}
+
 /** Undefined for a key of a type that kacme does not make. Throws a plain Error for one that cannot be parsed. */
 export function keyTypeOf(keyPem: string): KeyType | undefined {
   const { asymmetricKeyType, asymmetricKeyDetails } = createPrivateKey(keyPem);

@@ -14,6 +14,7 @@ import type {
 import type { HostSession, OpenHostSession } from '../ports/host-session.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import { applyChange } from './apply.ts';
+import { readHostFile } from './host-file.ts';
 import { type HostView, observeHost, runtimeOf } from './observe.ts';
 import { TransactionWatch } from './transaction-watch.ts';
 import { verifyHandshakes } from './verify.ts';
@@ -127,6 +128,16 @@ class RemoteHaproxyHost implements HaproxyHost {
 
   verify(request: VerificationRequest, { signal }: { signal: AbortSignal }): Promise<Verification> {
     return this.#run(() => verifyHandshakes(this.pool.verify, this.host, request, { signal }), { signal });
+  }
+
+  readBundle(file: string, { signal }: { signal: AbortSignal }): Promise<string | undefined> {
+    return this.#run(
+      async () => {
+        const { session } = await this.#view({ signal });
+        return (await readHostFile(session, this.#label, file, { signal }))?.content.toString('utf8');
+      },
+      { signal },
+    );
   }
 
   get isRetired(): boolean {

@@ -3,8 +3,8 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import type { AccountChange, AccountRequest, AccountView } from '../domain/account.ts';
 import { KacmeError, type KacmeErrorOptions } from '../domain/errors.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
-import type { Progress, Status, Summary } from '../domain/status.ts';
-import type { CommandOptions, KacmeService } from '../ports/service.ts';
+import type { AdoptionSummary, Progress, Status, Summary } from '../domain/status.ts';
+import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/service.ts';
 import { CONTROL_PATHS, parseMessage } from './control-protocol.ts';
 import { probeSocket } from './control-socket.ts';
 
@@ -107,6 +107,13 @@ class ControlClient implements KacmeService {
       { path: CONTROL_PATHS.rollback, lasting: true, body: request, onProgress },
       { signal },
     )) as Summary;
+  }
+
+  async adopt(request: AdoptionRequest, { signal, onProgress }: CommandOptions): Promise<AdoptionSummary> {
+    return (await this.#ask(
+      { path: CONTROL_PATHS.adopt, lasting: true, body: { ...request }, onProgress },
+      { signal },
+    )) as AdoptionSummary;
   }
 
   async distribute(

@@ -15,6 +15,7 @@ export const CONTROL_PATHS = {
   bootstrap: '/v1/bootstrap',
   renew: '/v1/renew',
   rollback: '/v1/rollback',
+  adopt: '/v1/adopt',
   distribute: '/v1/distribute',
   reloadConfig: '/v1/reload-config',
 } as const;
@@ -44,6 +45,14 @@ export const RenewRequest = z.strictObject({
   dryRun: z.boolean(),
 });
 export const RollbackRequest = z.strictObject({ name: Name, to: Name.optional() });
+export const AdoptRequest = z.strictObject({
+  origin: z.union([
+    z.strictObject({ from: z.literal('hosts') }),
+    z.strictObject({ from: z.enum(['lego', 'certbot']), directory: z.string().min(1).max(4096) }),
+  ]),
+  names: z.array(Name).max(10_000),
+  dryRun: z.boolean(),
+});
 export const DistributeRequest = z.strictObject({ host: Name.optional() });
 export const ReloadConfigRequest = z.strictObject({});
 

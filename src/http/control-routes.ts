@@ -4,6 +4,7 @@ import type { CommandOptions, KacmeService } from '../ports/service.ts';
 import {
   AccountChangeRequest,
   AccountsRequest,
+  AdoptRequest,
   BootstrapRequest,
   CalendarRequest,
   CONTROL_PATHS,
@@ -41,6 +42,7 @@ export function controlRoutes(service: KacmeService): ReadonlyMap<string, Contro
       CONTROL_PATHS.rollback,
       post(RollbackRequest, ({ name, to }, options) => service.rollback({ name, to }, options)),
     ],
+    [CONTROL_PATHS.adopt, post(AdoptRequest, (request, options) => service.adopt(request, options))],
     [
       CONTROL_PATHS.distribute,
       post(DistributeRequest, ({ host }, options) => service.distribute({ host }, options)),

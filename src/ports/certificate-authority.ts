@@ -67,6 +67,8 @@ export interface RevocationRequest {
 export interface CertificateAuthority {
   /** Finds the account of this key or creates it (section 7.3); resolves to its URL. Idempotent. */
   ensureAccount(options: EffectOptions): Promise<string>;
+  /** The names by which CAA records know this CA (section 9.7.6); empty when it does not tell. Needs no account. */
+  caaIdentities(options: { signal: AbortSignal }): Promise<readonly string[]>;
   accountTerms(options: { signal: AbortSignal }): Promise<AccountTerms>;
   /** The account of this key (section 7.3.1); undefined when the CA does not know it. Creates none. */
   account(options: { signal: AbortSignal }): Promise<Account | undefined>;

@@ -50,6 +50,11 @@ export interface HaproxyHost {
    * step, cause and remedy.
    */
   apply(change: HostChange, options: EffectOptions): Promise<Verification>;
+  /**
+   * A bundle's file (SSH side) as PEM, its key included; undefined when nothing is there. Throws when the host cannot be
+   * reached or the file cannot be read.
+   */
+  readBundle(file: string, options: { signal: AbortSignal }): Promise<string | undefined>;
   /** Handshakes only. Never throws for a wrong certificate. */
   verify(request: VerificationRequest, options: { signal: AbortSignal }): Promise<Verification>;
 }

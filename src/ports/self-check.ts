@@ -1,10 +1,25 @@
-/**
- * Fetches a challenge that kacme serves (RFC 8555 section 8.3), before the CA is asked to. Throws
- * `ERR_CHALLENGE_UNREACHABLE` unless exactly `keyAuthorization` comes back.
- */
-export type SelfCheck = (
-  identifier: string,
-  token: string,
-  keyAuthorization: string,
-  options: { signal: AbortSignal },
-) => Promise<void>;
+/** A challenge that kacme serves for a moment, to be fetched as the CA would fetch it. */
+export interface ChallengeProbe {
+  readonly identifier: string;
+  readonly token: string;
+  readonly keyAuthorization: string;
+  /** Where to connect to; undefined where `via` says so. */
+  readonly address: string | undefined;
+}
+
+/** `untestable`: nothing is known, since this machine itself has no way there. */
+export type ProbeOutcome =
+  | { readonly state: 'answered' }
+  | { readonly state: 'untestable'; readonly reason: string };
+
+export interface SelfCheck {
+  /** Connected to instead of an identifier's own addresses. */
+  readonly via: string | undefined;
+  /** Fetches from each address. */
+  readonly passes: number;
+  /**
+   * Fetches a challenge once (RFC 8555 section 8.3). Throws `ERR_CHALLENGE_UNREACHABLE` when anything else than exactly
+   * `keyAuthorization` comes back.
+   */
+  fetch(probe: ChallengeProbe, options: { signal: AbortSignal }): Promise<ProbeOutcome>;
+}

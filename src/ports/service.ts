@@ -1,10 +1,24 @@
 import type { AccountChange, AccountRequest, AccountView } from '../domain/account.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
-import type { Progress, Status, Summary } from '../domain/status.ts';
+import type { AdoptionSummary, Progress, Status, Summary } from '../domain/status.ts';
+import type { ForeignClient } from './adoption-source.ts';
 
 export interface CommandOptions {
   readonly signal: AbortSignal;
   readonly onProgress: (progress: Progress) => void;
+}
+
+/** Where certificates come from that were issued before kacme came. */
+export type AdoptionOrigin =
+  | { readonly from: 'hosts' }
+  /** `directory` as whoever acts sees it. */
+  | { readonly from: ForeignClient; readonly directory: string };
+
+export interface AdoptionRequest {
+  readonly origin: AdoptionOrigin;
+  /** Empty: every certificate. */
+  readonly names: readonly string[];
+  readonly dryRun: boolean;
 }
 
 /** What an operator can ask of kacme: of the running service through its control socket, or of this process. */
@@ -31,6 +45,8 @@ export interface KacmeService {
    * then distributes it. The bundle is not renewed for a while.
    */
   rollback(request: { name: string; to: string | undefined }, options: CommandOptions): Promise<Summary>;
+  /** Takes over valid certificates instead of ordering new ones, then distributes them. */
+  adopt(request: AdoptionRequest, options: CommandOptions): Promise<AdoptionSummary>;
   /** Brings hosts to their bundles now; `host` limits it to one host by its configured name. */
   distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary>;
   /** Reads the configuration files again and takes them over whole, or refuses them whole. */

@@ -149,6 +149,7 @@ export class SshConnection {
       {
         until: [signal, this.closed],
         timeoutMs,
+        enter: () => this.#way.enter(),
         onTimeout: () => this.#explainTimeout(),
       },
     );

@@ -1,24 +1,48 @@
 import type { HostSpec, PoolSpec, SshSpec } from '../domain/model.ts';
 import type { HostSession } from '../ports/host-session.ts';
 import { connectSsh, type SshSurroundings } from './connect.ts';
+import type { SshTarget } from './connection-errors.ts';
 import { endpointText, hostLabel } from './host-label.ts';
+import { JumpHosts } from './jump-hosts.ts';
 import { SshSession } from './ssh-session.ts';
-import { DIRECT } from './tcp.ts';
 
-export async function openSshSession(
-  { pool, host, ssh }: { pool: PoolSpec; host: HostSpec; ssh: SshSpec },
-  surroundings: SshSurroundings,
-  options: { signal: AbortSignal },
-): Promise<HostSession> {
-  const label = hostLabel(pool, host);
-  const { user, identity, connectTimeoutMs } = ssh;
+/** A host of a pool that is not local. */
+export interface SshHost {
+  readonly pool: PoolSpec;
+  readonly host: HostSpec;
+  readonly ssh: SshSpec;
+}
+
+/** Sessions over SSH, which share the connections to jump hosts. */
+export class SshSessions {
+  readonly #surroundings: SshSurroundings;
+  readonly #jumpHosts: JumpHosts;
+
+  constructor(surroundings: SshSurroundings) {
+    this.#surroundings = surroundings;
+    this.#jumpHosts = new JumpHosts(surroundings);
+  }
+
+  async open(sshHost: SshHost, options: { signal: AbortSignal }): Promise<HostSession> {
+    const { pool, host, ssh } = sshHost;
+    const connection = await connectSsh(
+      targetOf(sshHost),
+      ssh.knownHosts,
+      this.#jumpHosts.wayThrough(ssh.jumps, ssh.connectTimeoutMs),
+      this.#surroundings,
+      options,
+    );
+    return new SshSession(connection, {
+      host: hostLabel(pool, host),
+      account: `the account ${ssh.user}`,
+      sftp: ssh.sftp,
+    });
+  }
+}
+
+function targetOf({ pool, host, ssh }: SshHost): SshTarget {
+  const { user, identity, connectTimeoutMs, jumps } = ssh;
   const { address, port } = host;
-  const connection = await connectSsh(
-    { label: `${label} (${endpointText(host)})`, address, port, user, identity, connectTimeoutMs },
-    ssh.knownHosts,
-    DIRECT,
-    surroundings,
-    options,
-  );
-  return new SshSession(connection, { host: label, account: `the account ${user}`, sftp: ssh.sftp });
+  const place = [host, ...jumps.toReversed()].map(endpointText).join(' through ');
+  return { label: `${hostLabel(pool, host)} (${place})`, address, port, user, identity, connectTimeoutMs };
 }

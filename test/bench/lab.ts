@@ -84,6 +84,7 @@ export async function startLab({ hosts, identifiers, command }: LabOptions): Pro
         ...distribution(fleet, { identity, seenAt, tlsPort, deployed }),
         challenge: {
           listen: challengeBackend,
+          resolvers: [pebble.dns],
           selfCheck: { via: `http://${first.address}:${httpPort}` },
         },
         operations: { listen: `${operations.address}:${operations.port}` },

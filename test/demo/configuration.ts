@@ -17,6 +17,8 @@ export interface ConfigurationFacts {
   readonly ssh: { readonly user: string; readonly identity: string; readonly knownHosts: string };
   readonly tlsPort: number;
   readonly challengeListen: string;
+  /** `address:port` of what resolves the names. */
+  readonly dns: string;
   readonly challengeVia: string;
   readonly operationsListen: string;
   readonly stateDirectory: string;
@@ -49,6 +51,7 @@ export function renderConfiguration(facts: ConfigurationFacts): string {
     ),
     'challenge:',
     `  listen: "${facts.challengeListen}"`,
+    `  resolvers: ["${facts.dns}"]`,
     `  selfCheck: { via: "${facts.challengeVia}" }`,
     `operations: { listen: "${facts.operationsListen}" }`,
     'reconcile: { every: "3s" } # 20s if not given; a demo has less patience',

@@ -119,6 +119,7 @@ async function configuration(
     ssh: { user: fleet.user, identity: fleet.identityFile, knownHosts: fleet.knownHostsFile },
     tlsPort: ports.tls,
     challengeListen: `${network.kacme}:${ports.challenge}`,
+    dns: pebble.dns,
     challengeVia: `http://${network.hosts[0]}:${ports.http}`,
     operationsListen: `${network.kacme}:${ports.operations}`,
     stateDirectory: join(directory, 'state'),

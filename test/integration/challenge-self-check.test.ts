@@ -3,6 +3,10 @@ import { createServer, type RequestListener } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { createSelfCheck } from '../../src/acme/self-check.ts';
+import { createResolver } from '../../src/dns/resolver.ts';
+import type { Resolver } from '../../src/ports/resolver.ts';
+import type { ProbeOutcome } from '../../src/ports/self-check.ts';
+import { addressData, startFaultyDns } from '../support/dns-server.ts';
 import { startHaproxy } from '../support/haproxy.ts';
 import { freePort, loopbackAddress } from '../support/net.ts';
 import { selfSigned } from '../support/pem.ts';
@@ -40,14 +44,22 @@ async function serve(
   return { address, via: `http://${address}:${bound.port}` };
 }
 
+const twice = { via: undefined, passes: 2 };
+
 function check(
   setting: 'direct' | { via: string },
   identifier: string,
-  signal = AbortSignal.timeout(20_000),
-): Promise<void> {
-  const selfCheck = createSelfCheck(setting);
+  {
+    signal = AbortSignal.timeout(20_000),
+    address,
+    resolver,
+  }: { signal?: AbortSignal; address?: string; resolver?: Resolver } = {},
+): Promise<ProbeOutcome> {
+  const spec = setting === 'direct' ? twice : { ...twice, ...setting };
+  const selfCheck = createSelfCheck(spec, resolver);
   if (selfCheck === undefined) throw new Error('the self-check is off');
-  return selfCheck(identifier, TOKEN, KEY_AUTHORIZATION, { signal });
+  const probe = { identifier, token: TOKEN, keyAuthorization: KEY_AUTHORIZATION, address };
+  return selfCheck.fetch(probe, { signal });
 }
 
 const unreachable = (message: string | RegExp) => ({
@@ -58,7 +70,7 @@ const unreachable = (message: string | RegExp) => ({
 });
 
 test('the self-check can be off', () => {
-  expect(createSelfCheck('off')).toBeUndefined();
+  expect(createSelfCheck('off', undefined)).toBeUndefined();
 });
 
 describe('via an address', () => {
@@ -113,8 +125,9 @@ describe('via an address', () => {
 
   test('quotes no more than the beginning of a long answer', async () => {
     const { via } = await serve((_, response) => response.end('long '.repeat(1_000_000)));
-    const failure = await check({ via }, 'cloud.example.org').catch((error: Error) => error);
-    expect(failure?.message.length).toBeLessThan(600);
+    const failure = await check({ via }, 'cloud.example.org').catch((error: unknown) => error);
+    expect(String(failure)).toContain('"long long');
+    expect(String(failure).length).toBeLessThan(600);
   });
 
   test('says so when the connection is refused', async () => {
@@ -151,7 +164,7 @@ describe('via an address', () => {
     const stop = new AbortController();
     const reason = new Error('stopping');
     const { via } = await serve(() => stop.abort(reason));
-    await expect(check({ via }, 'cloud.example.org', stop.signal)).rejects.toBe(reason);
+    await expect(check({ via }, 'cloud.example.org', { signal: stop.signal })).rejects.toBe(reason);
   });
 });
 
@@ -181,11 +194,40 @@ describe('directly', () => {
       await check('direct', address);
     });
 
+    test('asks the address it is given for the name', async () => {
+      const { address } = await serve(answer, { port: 80 });
+      expect(await check('direct', 'cloud.example.org', { address })).toEqual({ state: 'answered' });
+    });
+
+    test('names the address that does not answer', async () => {
+      const address = `::ffff:${loopbackAddress()}`;
+      await expect(check('direct', 'cloud.example.org', { address })).rejects.toMatchObject(
+        unreachable(`http://cloud.example.org${PATH} (to ${address}): connection refused`),
+      );
+    });
+
+    test('finds the host of a redirect through the resolvers', async () => {
+      const other = await serve(answer, { port: 80 });
+      const { address } = await serve(redirectTo(`http://other.test${PATH}`), { port: 80 });
+      const dns = await startFaultyDns(({ name, type }) =>
+        name === 'other.test' && type === 'A'
+          ? { records: [{ type: 'A', data: addressData(other.address) }] }
+          : { code: name === 'other.test' ? 0 : 3 },
+      );
+      onTestFinished(dns.close);
+      const resolver = createResolver({ resolvers: [dns.listen] });
+      expect(await check('direct', address, { resolver })).toEqual({ state: 'answered' });
+      const lost = await serve(redirectTo(`http://nowhere.test${PATH}`), { port: 80 });
+      await expect(check('direct', lost.address, { resolver })).rejects.toMatchObject(
+        unreachable('nowhere.test does not exist in DNS'),
+      );
+    });
+
     test('tells to look at DNS and HAProxy, or to go via an address, when nothing listens', async () => {
       const address = loopbackAddress();
       await expect(check('direct', address)).rejects.toMatchObject({
         ...unreachable('connection refused'),
-        remedy: expect.stringMatching(/resolve to HAProxy.*challenge\.selfCheck\.via/),
+        remedy: expect.stringMatching(/lead to HAProxy.*challenge\.selfCheck\.via/),
       });
     });
   });

@@ -54,6 +54,17 @@ test('the order beyond a limit never reaches the CA, in any process, and status 
     message: expect.stringMatching(/orders of account pebble: the limit of 2 is used up until 2\d{3}-/),
     remedy: expect.stringContaining('--force cannot override'),
   });
+  // Another certificate of the same account would meet the limit as well, and a dry run leaves no trace of it.
+  const dry = await kacme.run('renew', 'other', '--dry-run', '--json');
+  expect(dry.status).toBe(0);
+  const [planned] = (JSON.parse(dry.stdout) as Summary).certificates;
+  expect(planned).toMatchObject({
+    action: 'kept',
+    reason: expect.stringMatching(
+      /^would wait until 2\d{3}-.*: only a self-signed certificate held; orders of account pebble: the limit of 2 is used up/,
+    ),
+  });
+  expect(failureOf(await kacme.status(), 'other')).toBeUndefined();
 
   // The service finds out about the other certificate by itself, and remembers it at the next start.
   for (const [message, fields] of [

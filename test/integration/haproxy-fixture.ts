@@ -144,6 +144,7 @@ function poolOf(host: TestHost): PoolSpec {
       identity: { file: host.sshd.identityFile },
       knownHosts: host.sshd.knownHostsFile,
       connectTimeoutMs: 5_000,
+      jumps: [],
       sftp: 'subsystem',
     },
     haproxy: { socket: host.haproxy.socketPath, masterSocket: undefined },

@@ -68,7 +68,9 @@ function renewalInformation(deps: typeof app.deps): RenewalInformation {
       close: async () => {},
     },
     connectCertificateAuthority: async () => authority,
+    resolver: undefined,
     selfCheck: undefined,
+    readForeignDirectory: () => Promise.reject(new Error('nothing is adopted')),
   };
   return new RenewalInformation(new Authorities({ ca: issuer }, world), bundles, deps);
 }

@@ -9,7 +9,7 @@ import { SetupError } from './setup-error.mjs';
 
 const run = promisify(execFile);
 
-/** Debian 13: its Pebble (2.6) knows ARI, and its HAProxy is 3.0. */
+/** Debian 13: its Pebble (2.6) knows ARI, its HAProxy is 3.0, and its lego is what kacme adopts from. */
 const SUITE = 'trixie';
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
@@ -25,6 +25,7 @@ const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
  */
 
 const PEBBLE = { name: 'pebble', program: 'usr/bin/pebble', alone: true };
+const LEGO = { name: 'lego', program: 'usr/bin/lego', alone: true };
 const HAPROXY = { name: 'haproxy', program: 'run-haproxy', alone: false };
 
 /** @param {NewerPackage} wanted */
@@ -39,6 +40,9 @@ export const newerPebblePath = () => programOf(PEBBLE);
 /** Where HAProxy 3.0 is, likewise. It needs no environment: what it starts with brings its own libraries. */
 export const newerHaproxyPath = () => programOf(HAPROXY);
 
+/** Where lego is, the ACME client, likewise. */
+export const legoPath = () => programOf(LEGO);
+
 /**
  * Brings programs of a newer Debian than this machine's. apt works with a sources list, package lists and caches
  * of its own, so the system never hears of the other suite. Idempotent; runs beside each other share one download.
@@ -48,7 +52,7 @@ export const newerHaproxyPath = () => programOf(HAPROXY);
  * @throws {SetupError} with a remedy
  */
 export async function ensureNewerDebian(options) {
-  for (const wanted of [PEBBLE, HAPROXY]) await ensure(wanted, options);
+  for (const wanted of [PEBBLE, HAPROXY, LEGO]) await ensure(wanted, options);
 }
 
 /**
@@ -161,6 +165,6 @@ async function debianMirror() {
 /** @param {string} why */
 const unfetchable = (why) =>
   new SetupError(
-    `cannot fetch packages of Debian ${SUITE}, the test CA with ARI and HAProxy 3.0: ${why}`,
+    `cannot fetch packages of Debian ${SUITE}, the test CA with ARI, HAProxy 3.0 and lego: ${why}`,
     "kacme's tests need Debian 12 or newer with its archive keyring, and its package mirror reachable",
   );

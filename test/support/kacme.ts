@@ -17,7 +17,7 @@ export interface KacmeOptions {
   readonly fleet: TestFleet;
   /** Where HAProxy forwards challenges to. */
   readonly challengeListen: string;
-  readonly pebble: Pick<TestPebble, 'directoryUrl' | 'caFile'>;
+  readonly pebble: Pick<TestPebble, 'directoryUrl' | 'caFile' | 'dns'>;
   /** Identifiers by certificate name; the first certificate is deployed to the hosts' bundle path. */
   readonly certificates?: Readonly<Record<string, readonly string[]>>;
   /** Laid over the configuration: maps are merged one level deep by name, as an overlay file would. */
@@ -163,6 +163,7 @@ function configuration(
     deployments: [{ certificate: Object.keys(certificates)[0], pool: 'lb', path: certPath }],
     challenge: {
       listen: challengeListen,
+      resolvers: [pebble.dns],
       selfCheck: { via: `http://${first.address}:${first.haproxy.httpPort}` },
     },
     operations: { listen: operations },

@@ -39,8 +39,16 @@ export interface TestPebble extends AsyncDisposable {
   readonly address: string;
   readonly running: boolean;
   output(): string;
-  /** The A records of one name. */
+  /** `address:port` of its DNS (UDP and TCP). */
+  readonly dns: string;
+  /** The A and AAAA records of one name; IPv6 addresses are told by their colons. */
   setAddresses(name: string, addresses: readonly string[]): Promise<void>;
+  /** The CAA records of one name, flags 0. */
+  setCaa(name: string, policies: readonly { readonly tag: string; readonly value: string }[]): Promise<void>;
+  /** Undefined takes the alias away. */
+  setAlias(name: string, target: string | undefined): Promise<void>;
+  /** Answers every question about the name with SERVFAIL. */
+  failLookups(name: string): Promise<void>;
   /** PEM of the root that signs what it issues; another one after each start. */
   issuingRoot(): Promise<string>;
   /** Ends the CA; its DNS stays. */
@@ -121,8 +129,8 @@ export async function startPebble(options: PebbleOptions = {}): Promise<TestPebb
       return server !== undefined;
     },
     output: () => server?.output() ?? '',
-    setAddresses: (name, addresses) =>
-      setAddresses(`http://${address}:${dnsManagementPort}`, name, addresses),
+    dns: `${address}:${dnsPort}`,
+    ...dnsRecords(`http://${address}:${dnsManagementPort}`),
     issuingRoot: () => httpsGet(`https://${address}:${managementPort}/roots/0`, ca.certPem),
     stop,
     start,
@@ -186,14 +194,34 @@ function startDns(place: DnsPlace, options: PebbleOptions, cwd: string): Promise
   });
 }
 
-async function setAddresses(management: string, name: string, addresses: readonly string[]): Promise<void> {
+function dnsRecords(
+  management: string,
+): Pick<TestPebble, 'setAddresses' | 'setCaa' | 'setAlias' | 'failLookups'> {
   const post = async (path: string, body: unknown) => {
     const response = await fetch(`${management}${path}`, { method: 'POST', body: JSON.stringify(body) });
     if (!response.ok)
       throw new Error(`pebble-challtestsrv ${path}: ${response.status} ${await response.text()}`);
   };
-  await post('/clear-a', { host: `${name}.` });
-  await post('/add-a', { host: `${name}.`, addresses });
+  return {
+    setAddresses: async (name, addresses) => {
+      const host = `${name}.`;
+      const isIpv6 = (address: string) => address.includes(':');
+      await post('/clear-a', { host });
+      await post('/clear-aaaa', { host });
+      const [ipv4, ipv6] = [addresses.filter((address) => !isIpv6(address)), addresses.filter(isIpv6)];
+      if (ipv4.length > 0) await post('/add-a', { host, addresses: ipv4 });
+      if (ipv6.length > 0) await post('/add-aaaa', { host, addresses: ipv6 });
+    },
+    setCaa: async (name, policies) => {
+      await post('/clear-caa', { host: `${name}.` });
+      if (policies.length > 0) await post('/add-caa', { host: `${name}.`, policies });
+    },
+    setAlias: (name, target) =>
+      target === undefined
+        ? post('/clear-cname', { host: `${name}.` })
+        : post('/set-cname', { host: `${name}.`, target: `${target}.` }),
+    failLookups: (name) => post('/set-servfail', { host: `${name}.` }),
+  };
 }
 
 function httpsGet(url: string, ca: string): Promise<string> {

@@ -1,11 +1,13 @@
 import { labDirectory, labPaths } from '../setup/lab.mjs';
-import { newerHaproxyPath, newerPebblePath } from '../setup/newer-debian.mjs';
+import { legoPath, newerHaproxyPath, newerPebblePath } from '../setup/newer-debian.mjs';
 
 /** Absolute paths of the lab's real programs, and what they need in their environment. */
 export interface Programs {
   readonly haproxy: string;
   /** Debian 13's HAProxy, with libraries of its own; fetched for tests only. */
   readonly newerHaproxy: string;
+  /** The ACME client that Kolla uses today; fetched for tests only. */
+  readonly lego: string;
   readonly sshd: string;
   readonly ssh: string;
   readonly sshKeygen: string;
@@ -31,7 +33,7 @@ export function programs(): Programs {
   }
   const { libraryPath, ...absolute } = paths;
   const { PATH = '/usr/bin:/bin' } = process.env;
-  const newer = { pebbleWithAri: newerPebblePath(), newerHaproxy: newerHaproxyPath() };
+  const newer = { pebbleWithAri: newerPebblePath(), newerHaproxy: newerHaproxyPath(), lego: legoPath() };
   return { ...absolute, ...newer, env: { PATH, LD_LIBRARY_PATH: libraryPath } };
 }
 

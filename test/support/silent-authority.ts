@@ -7,6 +7,7 @@ const unasked = async () => {
 /** A CA for unit tests to lay the answers over that they need: everything else fails. */
 export const silentAuthority: CertificateAuthority = {
   ensureAccount: unasked,
+  caaIdentities: unasked,
   accountTerms: unasked,
   account: unasked,
   profiles: unasked,

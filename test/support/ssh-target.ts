@@ -22,6 +22,7 @@ export function sshTarget(
       knownHosts: sshd.knownHostsFile,
       connectTimeoutMs: 10_000,
       sftp: 'subsystem',
+      jumps: [],
       ...ssh,
     }),
     host,

@@ -1,5 +1,5 @@
 import type { ErrorReport } from '../../domain/errors.ts';
-import type { CertificateResult, PlaceResult, Summary } from '../../domain/status.ts';
+import type { AdoptionProblem, CertificateResult, PlaceResult, Summary } from '../../domain/status.ts';
 import { hostFailures, renderFailures, type ShownFailure, shortReason } from './failure.ts';
 import { paint, type Tone, type View } from './style.ts';
 import { type Cell, renderTable } from './table.ts';
@@ -7,6 +7,7 @@ import { type Cell, renderTable } from './table.ts';
 const CERTIFICATE_TONES: Readonly<Record<CertificateResult['action'], Tone>> = {
   issued: 'good',
   created: 'good',
+  adopted: 'good',
   'rolled back': 'good',
   kept: 'faint',
   planned: 'warning',
@@ -33,6 +34,13 @@ export function renderSummary(summary: Summary, view: View): string {
   ]
     .filter((part) => part !== '')
     .join('\n');
+}
+
+/** Sources that told nothing, each with its reason. */
+export function renderProblems(problems: readonly AdoptionProblem[], view: View): string {
+  if (problems.length === 0) return '';
+  const rows = problems.map(({ where, reason }) => [where, reason]);
+  return `${renderTable(['NOT READ', 'REASON'], rows, view)}\n`;
 }
 
 function tableUnlessEmpty(
@@ -77,7 +85,7 @@ function nextAfterCommand({ retry }: ErrorReport): string {
 
 function describeOutcome({ certificates, places }: Summary): string {
   const changed = certificates.filter(({ action }) =>
-    ['issued', 'created', 'rolled back'].includes(action),
+    ['issued', 'created', 'adopted', 'rolled back'].includes(action),
   ).length;
   const planned = certificates.filter(({ action }) => action === 'planned').length;
   const inSync = places.filter((place) => place.inSync).length;
@@ -92,7 +100,7 @@ function describeOutcome({ certificates, places }: Summary): string {
 function describeCertificates(changed: number, planned: number, all: number): string {
   return planned === 0
     ? `${changed} of ${count(all, 'certificate')} new`
-    : `${planned} of ${count(all, 'certificate')} would be issued`;
+    : `${planned} of ${count(all, 'certificate')} would be new`;
 }
 
 function count(number: number, noun: string): string {

@@ -86,7 +86,7 @@ export const emptyConfig: KacmeConfig = {
   certificates: {},
   pools: {},
   deployments: [],
-  challenge: { listen: { host: '127.0.0.1', port: 0 }, selfCheck: 'off' },
+  challenge: { listen: { host: '127.0.0.1', port: 0 }, resolvers: 'off', selfCheck: 'off' },
   operations: { listen: { host: '127.0.0.1', port: 0 } },
   control: { socket: '/nowhere' },
   store: { file: '/nowhere' },

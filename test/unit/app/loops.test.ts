@@ -16,7 +16,9 @@ test('with nothing to do the loops last until they are told to stop', async () =
     ...deps,
     hosts: { host: unused, retain: unused, close: unused },
     connectCertificateAuthority: unused,
+    resolver: undefined,
     selfCheck: undefined,
+    readForeignDirectory: unused,
   };
   const service = new LocalService(emptyConfig, world, { mandate: options.mandate });
   let ended = false;

@@ -33,7 +33,9 @@ test('of two reloads side by side the later one counts, even if its files are re
       ...deps,
       hosts: { host: unused, retain: unused, close: unused },
       connectCertificateAuthority: unused,
+      resolver: undefined,
       selfCheck: undefined,
+      readForeignDirectory: unused,
     }),
     leadership: { tryAcquire: unused, campaign: unused, holder: unused },
   });

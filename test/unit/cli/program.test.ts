@@ -50,6 +50,7 @@ describe('usage', () => {
     'plan',
     'renew',
     'rollback',
+    'adopt',
     'distribute',
     'reload-config',
   ])('the help of %s has examples, exit statuses and the global options', async (command) => {

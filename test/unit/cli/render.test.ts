@@ -256,7 +256,7 @@ partly: 1 of 1 certificate new, 1 of 2 places in sync
 `);
 });
 
-test('a dry run says what would be issued, an empty summary that there is nothing to do', () => {
+test('a dry run says what would be new, an empty summary that there is nothing to do', () => {
   const planned = {
     certificate: 'external',
     action: 'planned',
@@ -264,7 +264,7 @@ test('a dry run says what would be issued, an empty summary that there is nothin
     failure: undefined,
   } as const;
   expect(renderSummary({ outcome: 'done', certificates: [planned], places: [] }, PIPED)).toContain(
-    'done: 1 of 1 certificate would be issued\n',
+    'done: 1 of 1 certificate would be new\n',
   );
   expect(renderSummary({ outcome: 'done', certificates: [], places: [] }, PIPED)).toBe(
     'done: nothing to do\n',

@@ -65,7 +65,10 @@ function keysOf(schema: Schema, path = ''): Map<string, unknown> {
     }),
     ...inside(schema.additionalProperties, `${path}.NAME`),
     ...inside(schema.items, `${path}[]`),
-    ...(schema.anyOf ?? []).flatMap((part) => inside(part, path)),
+    // A list of what may also stand alone has the same keys once more.
+    ...(schema.anyOf ?? []).flatMap((part) =>
+      isSchema(part) && part.type === 'array' ? [] : inside(part, path),
+    ),
   ]);
 }
 

@@ -51,6 +51,7 @@ describe('a valid configuration', () => {
             knownHosts: '/kh',
             connectTimeoutMs: 10_000,
             sftp: 'subsystem',
+            jumps: [],
           },
           haproxy: { socket: '/s', masterSocket: undefined },
           verify: { connect: ['{host}:443'], handshakes: 4, timeoutMs: 5_000 },
@@ -70,7 +71,11 @@ describe('a valid configuration', () => {
           takeOver: false,
         },
       ],
-      challenge: { listen: { host: '127.0.0.1', port: 8081 }, selfCheck: 'direct' },
+      challenge: {
+        listen: { host: '127.0.0.1', port: 8081 },
+        resolvers: undefined,
+        selfCheck: { via: undefined, passes: 2 },
+      },
       operations: { listen: { host: '127.0.0.1', port: 8083 } },
       control: { socket: '/var/lib/kacme/kacme.sock' },
       store: { file: '/var/lib/kacme' },
@@ -117,7 +122,8 @@ store: { file: /var/lib/kacme }
     ]);
     expect(config.challenge).toEqual({
       listen: { host: '10.0.0.5', port: 8081 },
-      selfCheck: { via: 'http://10.0.0.10' },
+      resolvers: undefined,
+      selfCheck: { via: 'http://10.0.0.10', passes: 2 },
     });
     expect(config.deployments[0]?.file).toBe('/srv/certificates/haproxy.pem');
   });
@@ -138,6 +144,24 @@ store: { file: /var/lib/kacme }
     ],
   ])('reads the host %s', (host, expected) => {
     expect(poolOf(parse(valid('10.0.0.11', host)), 'lb')?.hosts).toEqual([expected]);
+  });
+
+  test.each([
+    ['bastion.example.org', [{}]],
+    ['"bastion.example.org:2022"', [{ port: 2022 }]],
+    ['jumper@bastion.example.org', [{ user: 'jumper' }]],
+    ['{ host: bastion.example.org, identity: { env: B } }', [{ identity: { env: 'B' } }]],
+    [
+      '["jumper@bastion.example.org", { host: "fd00::1", port: 2022, knownHosts: /kb }]',
+      [{ user: 'jumper' }, { address: 'fd00::1', port: 2022, knownHosts: '/kb' }],
+    ],
+  ])('reads the jump host %s, which has from the pool what is not said', (written, expected) => {
+    const inherited = { user: 'haproxy', identity: { file: '/k' }, knownHosts: '/kh' };
+    const { jumps } =
+      poolOf(parse(valid('user: haproxy', `user: haproxy, port: 2985, jump: ${written}`)), 'lb')?.ssh ?? {};
+    expect(jumps).toEqual(
+      expected.map((jump) => ({ address: 'bastion.example.org', port: 22, ...inherited, ...jump })),
+    );
   });
 
   test('lets a host differ from its pool in what its entry says, and in nothing else', () => {
@@ -181,10 +205,25 @@ store: { file: /var/lib/kacme }
   test.each([
     ['off', 'off'],
     ['false', 'off'],
-    ['direct', 'direct'],
-    ['{ via: "https://[fd00::10]:8443" }', { via: 'https://[fd00::10]:8443' }],
+    ['direct', { via: undefined, passes: 2 }],
+    ['{ passes: 3 }', { via: undefined, passes: 3 }],
+    ['{ via: "https://[fd00::10]:8443" }', { via: 'https://[fd00::10]:8443', passes: 2 }],
   ])('takes selfCheck: %s', (written, expected) => {
     expect(parse(`${VALID}challenge: { selfCheck: ${written} }`).challenge.selfCheck).toEqual(expected);
+  });
+
+  test('reads resolvers, whose port is 53 unless it is given', () => {
+    const text = `${VALID}challenge: { resolvers: [10.0.0.2, "10.0.0.3:5353", "[2606:4700::1111]"] }`;
+    expect(parse(text).challenge.resolvers).toEqual([
+      { host: '10.0.0.2', port: 53 },
+      { host: '10.0.0.3', port: 5353 },
+      { host: '2606:4700::1111', port: 53 },
+    ]);
+  });
+
+  test.each(['off', 'false'])('takes resolvers: %s', (written) => {
+    const text = `${VALID}challenge: { resolvers: ${written}, selfCheck: off }`;
+    expect(parse(text).challenge.resolvers).toBe('off');
   });
 
   test.each([

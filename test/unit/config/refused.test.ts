@@ -38,7 +38,6 @@ describe('what is planned and does not exist yet is refused by name', () => {
       `${pool}.reload: ${absent}`,
     ],
     ['pools.NAME.jump', valid('    verify', '    jump: 10.0.0.1\n    verify'), `${pool}.jump: ${absent}`],
-    ['pools.NAME.ssh.jump', valid('user: haproxy', 'user: haproxy, jump: x'), `${pool}.ssh.jump: ${absent}`],
     [
       'pools.NAME.overrides',
       valid('    verify', '    overrides: {}\n    verify'),
@@ -302,8 +301,33 @@ deployments:`;
       'pools.other.hosts[1]: its HAProxy is in pool "lb" already',
     );
     expect(mistakesIn(valid('deployments:', other.replace('socket: /s', 'socket: /t')))).toEqual([]);
+    const elsewhere = other.replace('ssh: { user', 'ssh: { jump: bastion, user');
+    expect(mistakesIn(valid('deployments:', elsewhere))).toEqual([]);
     const apart = other.replace('"10.0.0.11:22"', '{ host: 10.0.0.11, haproxy: { socket: /t } }');
     expect(mistakesIn(valid('deployments:', apart))).toEqual([]);
+  });
+});
+
+describe('a jump host is refused', () => {
+  test.each([
+    ['"@10.0.0.1"', ': expected the name of a user before the @'],
+    ['"a@b@10.0.0.1"', ': expected the name of a user before the @'],
+    ['"kacme@10.0.0.256"', ': neither an IP address nor a host name'],
+    ['"kacme@[fe80::1%eth0]:22"', ': a zone id (%...) is'],
+    ['11', ': expected a jump host: "user@bastion.example.org:22", or { host: ADDRESS }, or a list'],
+    ['{ port: 22 }', '.host: is required: expected an address without a port'],
+    [
+      '{ host: b, agent: true }',
+      '.agent: unknown key; expected one of host, port, user, identity, knownHosts',
+    ],
+    ['[]', ': expected one to four jump hosts'],
+    ['[a, b, c, d, e]', ': expected one to four jump hosts'],
+    ['[a, 11]', '[1]: expected a jump host: '],
+    ['[a, { host: b, user: "-o" }]', '[1].user: expected the name of a user'],
+  ])('%s', (written, expected) => {
+    expect(mistake(valid('user: haproxy', `user: haproxy, jump: ${written}`))).toContain(
+      `${pool}.ssh.jump${expected}`,
+    );
   });
 });
 
@@ -462,6 +486,18 @@ describe('a service setting is refused', () => {
     ['challenge: { listen: ":8081" }', 'challenge.listen: expected "HOST:PORT"'],
     ['challenge: { listen: "fd00::1:8081:zz" }', 'challenge.listen: expected "HOST:PORT"'],
     ['operations: { listen: 8083 }', 'operations.listen: expected an address and a port'],
+    ['challenge: { resolvers: [dns.example.org] }', 'challenge.resolvers[0]: expected an IP address'],
+    ['challenge: { resolvers: [] }', 'challenge.resolvers: expected off, or a list of DNS resolvers'],
+    ['challenge: { resolvers: on }', 'challenge.resolvers: expected off, or a list of DNS resolvers'],
+    ['challenge: { resolvers: off }', 'challenge.resolvers: a direct self-check needs to know'],
+    [
+      'challenge: { resolvers: off, selfCheck: { passes: 3 } }',
+      'challenge.resolvers: a direct self-check needs to know',
+    ],
+    [
+      'challenge: { selfCheck: { passes: 11 } }',
+      'challenge.selfCheck.passes: expected a whole number from 1 to 10',
+    ],
     ['challenge: { selfCheck: on }', 'challenge.selfCheck: expected direct, off, or { via: URL }'],
     [
       'challenge: { selfCheck: { via: 10.0.0.10 } }',
@@ -469,7 +505,7 @@ describe('a service setting is refused', () => {
     ],
     [
       'challenge: { selfCheck: { via: "http://a", url: x } }',
-      'challenge.selfCheck.url: unknown key; expected one of via',
+      'challenge.selfCheck.url: unknown key; expected one of via, passes',
     ],
     ['reconcile: { every: 31s }', 'reconcile.every: expected a duration from 1s to 30s: kacme promises'],
     ['reconcile: { every: "20" }', 'reconcile.every: expected a duration with a unit'],

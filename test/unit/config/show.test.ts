@@ -37,14 +37,14 @@ pools:
         sftp: subsystem
         haproxy: { socket: /t }
         verify: { connect: ["[::1]:443"], handshakes: 2, timeout: 3s }
-    ssh: { user: u, port: 2222, identity: { file: /id }, knownHosts: /kh, connectTimeout: 1m, sftp: { exec: /sftp } }
+    ssh: { user: u, port: 2222, identity: { file: /id }, knownHosts: /kh, connectTimeout: 1m, sftp: { exec: /sftp }, jump: ["v@[fd00::1]:2022", { host: b, identity: { env: B }, knownHosts: /kb }] }
     haproxy: { socket: /s, masterSocket: /m }
     parallel: 2
 deployments:
   - { certificate: one, pool: far, path: /p, file: /f, copies: [/c], mode: "0440", owner: 0, group: 42454, takeOver: true }
   - { certificate: both, pool: near, path: { ecdsa: /e, rsa: /r } }
   - { certificate: both, pool: far, path: { ecdsa: /e, rsa: /r }, file: { ecdsa: /fe, rsa: /fr }, copies: { ecdsa: [/ce], rsa: [] } }
-challenge: { listen: "[::1]:8081", selfCheck: { via: "http://10.0.0.10" } }
+challenge: { listen: "[::1]:8081", resolvers: [10.0.0.2, "[2606:4700::1111]:5353"], selfCheck: { via: "http://10.0.0.10", passes: 3 } }
 operations: { listen: "localhost:9000" }
 control: { socket: /run/k.sock }
 store: { file: /state }
@@ -56,7 +56,8 @@ log: { level: trace }
 test.each([
   ['a small configuration', VALID],
   ['one that sets every key', EVERYTHING],
-  ['one without a self-check', `${VALID}challenge: { selfCheck: off }\n`],
+  ['one without a self-check', `${VALID}challenge: { selfCheck: off, resolvers: off }\n`],
+  ['one with more passes', `${VALID}challenge: { selfCheck: { passes: 5 } }\n`],
   ['one with no limits', valid('    contact', '    limits: none\n    contact')],
   ['one without a limit', valid('    contact', '    limits: { certificatesPerSet: none }\n    contact')],
   ['the starter', STARTER_CONFIG],
@@ -95,7 +96,7 @@ test('a password in a URL is redacted, wherever it came from', () => {
         { ...issuer, directory: 'https://me:hunter2@ca.example.org/dir' },
       ]),
     ),
-    challenge: { ...config.challenge, selfCheck: { via: 'http://hunter2@10.0.0.10/' } },
+    challenge: { ...config.challenge, selfCheck: { via: 'http://hunter2@10.0.0.10/', passes: 2 } },
   });
   expect(shown).not.toContain('hunter2');
   expect(shown).toContain('https://redacted@ca.example.org/dir');
@@ -108,7 +109,7 @@ test('the starter is valid as it stands', () => {
 test.each([
   ['the starter', STARTER_CONFIG],
   ['a configuration that sets every key', EVERYTHING],
-  ['selfCheck: off', `${VALID}challenge: { selfCheck: off }\n`],
+  ['selfCheck: off', `${VALID}challenge: { selfCheck: off, resolvers: off }\n`],
 ])('the JSON schema accepts %s', (_what, text) => {
   expect(z.fromJSONSchema(configJsonSchema()).safeParse(parse(text)).error).toBeUndefined();
 });

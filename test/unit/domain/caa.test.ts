@@ -173,9 +173,9 @@ describe('judgeCaa', () => {
     expect(judge([issue(value)]).verdict).toBe(expected);
   });
 
-  test('a record for one account permits nobody who has none yet', () => {
+  test('a record for one account may permit who has none yet', () => {
     const verdict = judge([issue(`ca.example; accounturi=${account}`)], { accountUri: undefined });
-    expect(verdict).toMatchObject({ verdict: 'denied' });
+    expect(verdict).toMatchObject({ verdict: 'undetermined' });
     expect(verdict.reason).toContain('none is registered yet');
   });
 

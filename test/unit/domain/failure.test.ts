@@ -5,6 +5,8 @@ import { type Fault, judgeFailure } from '../../../src/domain/failure.ts';
 describe('whose failure it is', () => {
   test.each<{ code: ErrorCode; problems?: readonly string[]; fault: Fault }>([
     { code: 'ERR_CHALLENGE_UNREACHABLE', fault: 'here' },
+    { code: 'ERR_DNS_NO_SUCH_NAME', fault: 'here' },
+    { code: 'ERR_CAA_DENIED', fault: 'issuer' },
     { code: 'ERR_STORE_UNUSABLE', fault: 'here' },
     { code: 'ERR_ACME_AUTHORIZATION', fault: 'here' },
     { code: 'ERR_ACME_AUTHORIZATION', problems: ['unauthorized'], fault: 'here' },

@@ -1,0 +1,119 @@
+import { decideAdoption } from '../domain/adoption.ts';
+import { reportError } from '../domain/errors.ts';
+import type { CertificateSpec, IssuerSpec, KacmeConfig } from '../domain/model.ts';
+import type { AdoptionProblem, CertificateResult } from '../domain/status.ts';
+import { waitForAll } from '../domain/wait-for-all.ts';
+import { readBundlePem, splitBundlePem } from '../domain/x509.ts';
+import type { AdoptionFindings, FoundBundle } from '../ports/adoption-source.ts';
+import type { EffectOptions } from '../ports/leadership.ts';
+import type { AdoptionOrigin } from '../ports/service.ts';
+import type { Bundles } from './bundles.ts';
+import type { AppDeps } from './deps.ts';
+import { expectedFailure } from './expected-failure.ts';
+import type { Fleet } from './fleet.ts';
+
+type Found = Omit<AdoptionFindings, 'problems'> & { readonly problems: readonly AdoptionProblem[] };
+
+/** Takes over certificates that were issued before kacme came, so that none is ordered anew. */
+export class Adoption {
+  readonly #config: KacmeConfig;
+  readonly #bundles: Bundles;
+  readonly #fleet: Fleet;
+  readonly #deps: AppDeps;
+
+  constructor(config: KacmeConfig, bundles: Bundles, fleet: Fleet, deps: AppDeps) {
+    this.#config = config;
+    this.#bundles = bundles;
+    this.#fleet = fleet;
+    this.#deps = deps;
+  }
+
+  /** Throws `ERR_ADOPTION_SOURCE` when the directory tells nothing at all. */
+  async find(
+    origin: AdoptionOrigin,
+    specs: readonly CertificateSpec[],
+    { signal }: { signal: AbortSignal },
+  ): Promise<Found> {
+    if (origin.from === 'hosts') return this.#onHosts(specs, { signal });
+    const found = await this.#deps.readForeignDirectory(origin.from, origin.directory, { signal });
+    return { ...found, problems: found.problems.map((problem) => ({ ...problem, failure: undefined })) };
+  }
+
+  /** Without effects: only tells what would be done. */
+  async adopt(
+    spec: CertificateSpec,
+    found: readonly FoundBundle[],
+    { signal, effects }: { readonly signal: AbortSignal; readonly effects: EffectOptions | undefined },
+  ): Promise<CertificateResult> {
+    const certificate = spec.name;
+    try {
+      const former = await this.#bundles.former(certificate, { signal });
+      const active = await this.#bundles.active(certificate, { signal });
+      const revoked = new Set(former.filter(({ state }) => state === 'revoked').map(({ id }) => id));
+      const candidates = found.map((bundle) => {
+        const judgement = readBundlePem(bundle.pem);
+        const id = judgement.state === 'loadable' ? judgement.facts.fingerprint256 : '';
+        return { where: bundle.where, judgement, revoked: revoked.has(id), bundle };
+      });
+      const held = active && {
+        origin: active.origin,
+        identifiers: active.identifiers,
+        notAfter: new Date(active.notAfter),
+      };
+      const request = { identifiers: spec.identifiers, held, candidates };
+      const decision = decideAdoption(request, this.#deps.clock.now());
+      const { reason } = decision;
+      if (decision.action === 'keep') return { certificate, action: 'kept', reason, failure: undefined };
+      if (effects === undefined) return { certificate, action: 'planned', reason, failure: undefined };
+      const { pem, caUrl } = decision.candidate.bundle;
+      const issuer = issuerAt(caUrl, spec, this.#config.issuers);
+      await this.#bundles.activate(
+        spec,
+        { ...splitBundlePem(pem), origin: 'adopted', issuer, reason },
+        { alsoOwn: decision.others },
+        effects,
+      );
+      return { certificate, action: 'adopted', reason, failure: undefined };
+    } catch (error) {
+      const failure = reportError(expectedFailure(error, effects ?? { signal }));
+      return { certificate, action: 'failed', reason: failure.message, failure };
+    }
+  }
+
+  async #onHosts(specs: readonly CertificateSpec[], options: { signal: AbortSignal }): Promise<Found> {
+    const names = specs.map(({ name }) => name);
+    const bundles: FoundBundle[] = [];
+    const problems: AdoptionProblem[] = [];
+    await waitForAll(
+      this.#fleet.targets({ certificates: names }).map(async ({ pool, host, deployments }) => {
+        const where = `${pool.name}/${host.name}`;
+        const wanted = deployments.filter(({ certificate }) => names.includes(certificate));
+        try {
+          for (const { file } of wanted) {
+            const pem = await this.#deps.hosts.host(pool, host).readBundle(file, options);
+            if (pem !== undefined) bundles.push({ where: `${file} on ${where}`, pem, caUrl: undefined });
+          }
+        } catch (error) {
+          const failure = reportError(expectedFailure(error, options));
+          problems.push({ where, reason: failure.message, failure });
+        }
+      }),
+    );
+    return { bundles, accounts: [], problems };
+  }
+}
+
+/** The one issuer of the certificate that is at this CA; undefined when none or several are. */
+function issuerAt(
+  url: string | undefined,
+  { issuers }: CertificateSpec,
+  known: Readonly<Record<string, IssuerSpec>>,
+): string | undefined {
+  const [issuer, ...others] = issuers.filter((name) => isAt(url, known[name]));
+  return others.length === 0 ? issuer : undefined;
+}
+
+function isAt(url: string | undefined, issuer: IssuerSpec | undefined): boolean {
+  if (url === undefined || issuer === undefined || !URL.canParse(url)) return false;
+  return new URL(url).origin === new URL(issuer.directory).origin;
+}
