@@ -68,6 +68,11 @@ const context: CliContext = {
     const service = new DirectService(config, { findService, log, version });
     return { service, via: 'direct', close: () => service.close() };
   },
+  scanHosts: async (options, request, { signal }) => {
+    const config = await loadConfig(options.configPaths, { signal });
+    const { scanConfiguredHosts } = await import('./compose/scan.ts');
+    return scanConfiguredHosts(config, request, { signal });
+  },
   serve: async (options, { signal }) => {
     const onReloadRequested = takeReloadRequests();
     const config = await loadConfig(options.configPaths, { signal });

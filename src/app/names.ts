@@ -47,10 +47,15 @@ export function assertHostNamed({ pools, deployments }: KacmeConfig, name: strin
 /** Enough to see what names look like here. */
 const NAMES_SHOWN = 20;
 
-function unknownName(kind: string, name: string, known: readonly string[]): KacmeError {
+/** `ERR_UNKNOWN_NAME`; `which` narrows the kind, as in "host that SSH leads to". */
+export function unknownName(kind: string, name: string, known: readonly string[], which = ''): KacmeError {
   const more = known.length > NAMES_SHOWN ? ` and ${known.length - NAMES_SHOWN} more` : '';
-  return new KacmeError('ERR_UNKNOWN_NAME', `there is no ${kind} named ${name} in the configuration`, {
-    retry: 'never',
-    remedy: `name one of: ${known.slice(0, NAMES_SHOWN).join(', ')}${more}`,
-  });
+  return new KacmeError(
+    'ERR_UNKNOWN_NAME',
+    `there is no ${kind} named ${name} in the configuration${which && `, ${which}`}`,
+    {
+      retry: 'never',
+      remedy: `name one of: ${known.slice(0, NAMES_SHOWN).join(', ')}${more}`,
+    },
+  );
 }

@@ -1,5 +1,7 @@
 import type { Writable } from 'node:stream';
+import type { ScanRequest } from '../app/host-keys.ts';
 import type { KacmeConfig } from '../domain/model.ts';
+import type { HostKeyScan } from '../ports/host-key-scan.ts';
 import type { KacmeService } from '../ports/service.ts';
 
 /** Where text for people goes: `process.stdout`, `process.stderr`, or a stream of a test. */
@@ -42,6 +44,12 @@ export interface CliContext {
   now(): Date;
   /** The running service if one answers at the configured control socket, else one inside this process. */
   connect(options: GlobalOptions, cancellation: { signal: AbortSignal }): Promise<ServiceHandle>;
+  /** Asks the configured hosts for their host keys, from this process. */
+  scanHosts(
+    options: GlobalOptions,
+    request: ScanRequest,
+    cancellation: { signal: AbortSignal },
+  ): Promise<readonly HostKeyScan[]>;
   /** Runs the service; resolves after a clean stop, which `signal` asks for. */
   serve(options: GlobalOptions, cancellation: { signal: AbortSignal }): Promise<void>;
 }

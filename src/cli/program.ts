@@ -8,6 +8,7 @@ import { distributeCommand } from './distribute.ts';
 import { describeError, exitStatusOf } from './failure.ts';
 import { addGlobalOptions, globalOptions } from './global-options.ts';
 import { haproxyCommand } from './haproxy.ts';
+import { hostsCommand } from './hosts.ts';
 import { flushed, tolerateClosedReader } from './output.ts';
 import { planCommand } from './plan.ts';
 import { reloadConfigCommand } from './reload-config.ts';
@@ -91,6 +92,7 @@ function buildProgram(context: CliContext, endWith: EndWith): Command {
     adoptCommand(context, endWith),
     accountCommand(context, endWith),
     rollbackCommand(context, endWith),
+    hostsCommand(context, endWith),
     reloadConfigCommand(context),
     configCommand(context),
     haproxyCommand(context),

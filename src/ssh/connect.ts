@@ -2,7 +2,7 @@ import { HostError } from '../domain/host-error.ts';
 import type { Clock, Random } from '../ports/clock.ts';
 import { ConnectBudget } from './connect-budget.ts';
 import { SshConnection, type Way } from './connection.ts';
-import type { SshTarget } from './connection-errors.ts';
+import type { Endpoint, SshTarget } from './connection-errors.ts';
 import { endpointText } from './host-label.ts';
 import { type ReadSecret, readIdentity } from './identity.ts';
 import type { KnownHostsFiles } from './known-hosts-file.ts';
@@ -26,28 +26,41 @@ const FIRST_DELAY_MS = 50;
 const LONGEST_DELAY_MS = 800;
 
 /**
- * Logs in, with several attempts where the server hung up before the handshake. Identity and known_hosts are read
- * anew: what the operator replaced counts at the next connection.
+ * Logs in. Identity and known_hosts are read anew: what the operator replaced counts at the next connection.
  */
 export async function connectSsh(
   target: SshTarget,
   knownHostsFile: string,
   way: Way,
-  { readSecret, clock, random, knownHostsFiles, turns }: SshSurroundings,
+  surroundings: SshSurroundings,
   { signal }: { signal: AbortSignal },
 ): Promise<SshConnection> {
+  const { readSecret, knownHostsFiles, turns } = surroundings;
   const knownHosts = await knownHostsFiles.read(knownHostsFile, { signal });
   const identity = await readIdentity(target.identity, readSecret, { signal });
-  const budget = new ConnectBudget(target.connectTimeoutMs, clock);
   const turn = (logIn: () => Promise<void>) => turns.logIn(logIn, { signal });
+  return attempt(
+    target,
+    way,
+    surroundings,
+    (budget) => SshConnection.open(target, { knownHosts, identity }, { way, budget, turn, signal }),
+    { signal },
+  );
+}
+
+/** Tries again, within `connectTimeoutMs` in all, where the server hung up before the handshake. */
+export async function attempt<T>(
+  target: Endpoint,
+  way: Way,
+  { clock, random, turns }: SshSurroundings,
+  open: (budget: ConnectBudget) => Promise<T>,
+  { signal }: { signal: AbortSignal },
+): Promise<T> {
+  const budget = new ConnectBudget(target.connectTimeoutMs, clock);
   const sshd = `${way.name} ${endpointText(target)}`;
   for (let attempt = 1; ; attempt++) {
     try {
-      return await turns.atSshd(
-        sshd,
-        () => SshConnection.open(target, { knownHosts, identity }, { way, budget, turn, signal }),
-        { signal },
-      );
+      return await turns.atSshd(sshd, () => open(budget), { signal });
     } catch (error) {
       if (!(error instanceof HostError) || error.retry !== 'now') throw error;
       const delayMs = jittered(attempt, random);

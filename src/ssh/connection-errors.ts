@@ -11,16 +11,22 @@ import {
   type PinnedKey,
 } from './known-hosts.ts';
 
-/** An sshd to log in to. */
-export interface SshTarget {
+/** An sshd to connect to. */
+export interface Endpoint {
   /** How its errors call it, such as `pool/host (10.0.0.11:22)`. */
   readonly label: string;
+  /** How `kacme hosts scan` calls it. */
+  readonly name: string;
   readonly address: string;
   readonly port: number;
-  readonly user: string;
-  readonly identity: SecretRef;
   /** Bound of TCP connect, handshake and login together, without the wait for a turn. */
   readonly connectTimeoutMs: number;
+}
+
+/** An sshd to log in to. */
+export interface SshTarget extends Endpoint {
+  readonly user: string;
+  readonly identity: SecretRef;
 }
 
 /** How far a connection has come. */
@@ -48,7 +54,7 @@ export function wordsOf(error: Error): string {
   return error.message;
 }
 
-export function unreachable(target: SshTarget, phase: Phase, reason: string, cause?: Error): HostError {
+export function unreachable(target: Endpoint, phase: Phase, reason: string, cause?: Error): HostError {
   return new HostError('ERR_HOST_UNREACHABLE', {
     host: target.label,
     step: phase,
@@ -60,7 +66,7 @@ export function unreachable(target: SshTarget, phase: Phase, reason: string, cau
 }
 
 /** The server hung up before it said who it is: mostly sshd's MaxStartups. Worth another attempt. */
-export function droppedEarly(target: SshTarget, heard: string, cause?: Error): HostError {
+export function droppedEarly(target: Endpoint, heard: string, cause?: Error): HostError {
   const said = heard === '' ? '' : `, after saying ${JSON.stringify(heard)}`;
   return new HostError('ERR_HOST_UNREACHABLE', {
     host: target.label,
@@ -98,9 +104,8 @@ export function refuseHostKey(
 ): HostError | undefined {
   if (verdict.verdict === 'known') return undefined;
   const key = `${hostKeyType(presented) ?? 'unknown type'} ${fingerprintOf(presented)}`;
-  const { address, port } = target;
   const compare = `compare it on the host itself (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub)`;
-  const scan = `ssh-keyscan -p ${port} ${address}`;
+  const scan = `kacme hosts scan ${target.name}`;
   const details = { host: target.label, step: 'check the host key', retry: 'never' } as const;
   switch (verdict.verdict) {
     case 'unknown':

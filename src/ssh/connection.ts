@@ -5,6 +5,7 @@ import { bounded } from './bounded.ts';
 import type { ConnectBudget } from './connect-budget.ts';
 import {
   droppedEarly,
+  type Endpoint,
   loginRefused,
   type Phase,
   refuseHostKey,
@@ -30,7 +31,7 @@ export interface Way {
   /** Tells one from another: the same address behind another jump host is another sshd. */
   readonly name: string;
   /** Throws `ERR_HOST_*`. */
-  connect(target: SshTarget, options: { signal: AbortSignal; timeoutMs: number }): Promise<Duplex>;
+  connect(target: Endpoint, options: { signal: AbortSignal; timeoutMs: number }): Promise<Duplex>;
   /** Jump hosts in between: each one's own death must be noticed before it is taken for that of what is behind it. */
   readonly jumps: number;
   /** An operation over it begins, and ends when the returned function is called. */

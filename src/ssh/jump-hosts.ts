@@ -6,7 +6,7 @@ import { abortable } from './abortable.ts';
 import { bounded } from './bounded.ts';
 import { connectSsh, type SshSurroundings } from './connect.ts';
 import type { SshConnection, Way } from './connection.ts';
-import { type SshTarget, unreachable } from './connection-errors.ts';
+import { type Endpoint, unreachable } from './connection-errors.ts';
 import { ForwardedSocket } from './forwarded-socket.ts';
 import { endpointText } from './host-label.ts';
 import { DIRECT } from './tcp.ts';
@@ -69,7 +69,7 @@ export class JumpHosts {
     connectTimeoutMs: number,
     options: { signal: AbortSignal },
   ): Promise<SshConnection> {
-    const target = { ...jump, connectTimeoutMs, label: jumpLabel(jump) };
+    const target = { ...jump, name: jump.address, connectTimeoutMs, label: jumpLabel(jump) };
     return connectSsh(target, knownHosts, way, this.#surroundings, options);
   }
 
@@ -116,7 +116,7 @@ const jumpLabel = (jump: { readonly address: string; readonly port: number }): s
   `jump host ${endpointText(jump)}`;
 
 /** What went wrong with a jump host, said of a host behind it. */
-function behind(target: SshTarget, jump: JumpSpec, error: KacmeError): KacmeError {
+function behind(target: Endpoint, jump: JumpSpec, error: KacmeError): KacmeError {
   if (!(error instanceof HostError) || error.host === target.label) return error;
   return new HostError(error.code, {
     host: target.label,
@@ -130,7 +130,7 @@ function behind(target: SshTarget, jump: JumpSpec, error: KacmeError): KacmeErro
 }
 
 async function forwardTo(
-  target: SshTarget,
+  target: Endpoint,
   jump: SshConnection,
   { signal, timeoutMs }: { signal: AbortSignal; timeoutMs: number },
 ): Promise<ForwardedSocket> {
@@ -162,7 +162,7 @@ async function forwardTo(
 /** RFC 4254 section 5.1. */
 const ADMINISTRATIVELY_PROHIBITED = 1;
 
-function notForwarded(target: SshTarget, through: string, cause: Error): HostError {
+function notForwarded(target: Endpoint, through: string, cause: Error): HostError {
   const prohibited = 'reason' in cause && cause.reason === ADMINISTRATIVELY_PROHIBITED;
   return new HostError('ERR_HOST_UNREACHABLE', {
     host: target.label,

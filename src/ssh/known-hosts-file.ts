@@ -7,7 +7,20 @@ export class KnownHostsFiles {
   readonly #cache = new Map<string, { readonly version: string; readonly knownHosts: KnownHosts }>();
 
   /** Throws `ERR_CONFIG_UNREADABLE`: without the file no host can be trusted. */
-  async read(file: string, { signal }: { signal: AbortSignal }): Promise<KnownHosts> {
+  read(file: string, options: { signal: AbortSignal }): Promise<KnownHosts> {
+    return this.#read(file, undefined, options);
+  }
+
+  /** A file that is not there yet pins nothing. Throws `ERR_CONFIG_UNREADABLE` for one that is there and unreadable. */
+  readIfThere(file: string, options: { signal: AbortSignal }): Promise<KnownHosts> {
+    return this.#read(file, parseKnownHosts('', file), options);
+  }
+
+  async #read(
+    file: string,
+    otherwise: KnownHosts | undefined,
+    { signal }: { signal: AbortSignal },
+  ): Promise<KnownHosts> {
     try {
       const { mtimeMs, ctimeMs, size, ino } = await stat(file);
       const version = [mtimeMs, ctimeMs, size, ino].join(' ');
@@ -18,13 +31,17 @@ export class KnownHostsFiles {
       return knownHosts;
     } catch (error) {
       signal.throwIfAborted();
+      if (otherwise !== undefined && isMissing(error)) return otherwise;
       throw new KacmeError('ERR_CONFIG_UNREADABLE', `read known_hosts file ${file}: ${wordsOf(error)}`, {
         retry: 'never',
-        remedy: `pin the hosts' keys in ${file} (ssh-keyscan prints them; compare the fingerprints on the hosts) and make it readable`,
+        remedy: `pin the hosts' keys in ${file} (kacme hosts scan prints them; compare the fingerprints on the hosts) and make it readable`,
         cause: error,
       });
     }
   }
 }
+
+const isMissing = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && error.code === 'ENOENT';
 
 const wordsOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

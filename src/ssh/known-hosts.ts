@@ -48,6 +48,13 @@ export interface HostEndpoint {
 /** What ssh2 can verify. SHA-1 signatures (`ssh-rsa` as an algorithm, RFC 8332) are left out on purpose. */
 export type HostKeyAlgorithm = (typeof ALGORITHMS)[number];
 
+/** One list for each type of key that a server can hold; `ssh-ed25519` first, since nearly every sshd has it. */
+export const ALGORITHMS_BY_KEY: readonly (readonly HostKeyAlgorithm[])[] = [
+  ['ssh-ed25519'],
+  ['ecdsa-sha2-nistp256', 'ecdsa-sha2-nistp384', 'ecdsa-sha2-nistp521'],
+  ['rsa-sha2-512', 'rsa-sha2-256'],
+];
+
 const ALGORITHMS = [
   'ssh-ed25519',
   'ecdsa-sha2-nistp256',
@@ -131,8 +138,14 @@ function entriesFor(knownHosts: KnownHosts, endpoint: HostEndpoint): readonly Kn
   return usable.filter((entry) => entry.pattern(endpoint.host.toLowerCase()));
 }
 
+/** As known_hosts calls it: `host`, or `[host]:port`. */
 function nameOf({ host, port }: HostEndpoint): string {
   return port === DEFAULT_PORT ? host.toLowerCase() : `[${host.toLowerCase()}]:${port}`;
+}
+
+/** The line that pins this key. */
+export function knownHostsLine(endpoint: HostEndpoint, key: Buffer): string {
+  return `${nameOf(endpoint)} ${hostKeyType(key)} ${key.toString('base64')}`;
 }
 
 /** The type that a public key blob states of itself (RFC 4253 section 6.6); undefined when it is damaged. */

@@ -42,7 +42,8 @@ export class SshSessions {
 
 function targetOf({ pool, host, ssh }: SshHost): SshTarget {
   const { user, identity, connectTimeoutMs, jumps } = ssh;
-  const { address, port } = host;
+  const { name, address, port } = host;
   const place = [host, ...jumps.toReversed()].map(endpointText).join(' through ');
-  return { label: `${hostLabel(pool, host)} (${place})`, address, port, user, identity, connectTimeoutMs };
+  const label = `${hostLabel(pool, host)} (${place})`;
+  return { label, name, address, port, user, identity, connectTimeoutMs };
 }

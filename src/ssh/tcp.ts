@@ -2,7 +2,7 @@ import { Socket } from 'node:net';
 import { HostError } from '../domain/host-error.ts';
 import { bounded } from './bounded.ts';
 import type { Way } from './connection.ts';
-import { type SshTarget, unreachable, wordsOf } from './connection-errors.ts';
+import { type Endpoint, unreachable, wordsOf } from './connection-errors.ts';
 
 /** While nothing is asked of a host its kernel is, by ours, at no cost here: a host that is gone is noticed all the same. */
 const IDLE_CHECK_MS = 15_000;
@@ -11,7 +11,7 @@ const IDLE_CHECK_MS = 15_000;
 export const DIRECT: Way = { name: 'direct', connect: connectTcp, jumps: 0, enter: () => () => {} };
 
 async function connectTcp(
-  target: SshTarget,
+  target: Endpoint,
   { signal, timeoutMs }: { signal: AbortSignal; timeoutMs: number },
 ): Promise<Socket> {
   const { address, port } = target;

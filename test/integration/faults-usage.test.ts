@@ -155,7 +155,7 @@ describe('what a host is reached with', () => {
     {
       what: 'known_hosts that are missing',
       spoil: ({ knownHosts }: Setup) => rm(knownHosts),
-      says: /known_hosts file \S+known_hosts: ENOENT.*\n {2}what to do: pin the hosts' keys in \S+known_hosts \(ssh-keyscan/,
+      says: /known_hosts file \S+known_hosts: ENOENT.*\n {2}what to do: pin the hosts' keys in \S+known_hosts \(kacme hosts scan/,
     },
   ])('$what: each host that needs it is reported with the remedy', async ({ spoil, says }) => {
     const setup = await setUp();

@@ -76,7 +76,7 @@ describe('the host key', () => {
         `lbs/${server.address} (${server.address}:${server.port}): check the host key: no key is pinned in ${server.knownHostsFile} (of which line 2 is ignored: `,
       ),
       reason: expect.stringContaining(`presented ssh-ed25519 ${presented}`),
-      remedy: expect.stringContaining(`ssh-keyscan -p ${server.port} ${server.address}`),
+      remedy: expect.stringContaining(`kacme hosts scan ${server.address} >> ${server.knownHostsFile}`),
     });
     await expect.poll(() => server.output()).toContain('[preauth]'); // it has seen the connection end
     expect(server.output()).not.toMatch(/Accepted|Failed|user haproxy/);

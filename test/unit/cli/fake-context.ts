@@ -34,7 +34,7 @@ export function fakeContext(
     readonly via?: 'control socket' | 'direct';
     /** Width of the terminal that both outputs are; without it they are piped. */
     readonly columns?: number;
-  } & Partial<Pick<CliContext, 'connect' | 'serve' | 'signal' | 'env'>> = {},
+  } & Partial<Pick<CliContext, 'connect' | 'scanHosts' | 'serve' | 'signal' | 'env'>> = {},
 ): FakeContext {
   const calls: FakeContext['calls'] = [];
   return {
@@ -55,6 +55,7 @@ export function fakeContext(
           close: async () => void calls.push({ call: 'close' }),
         };
       }),
+    scanHosts: options.scanHosts ?? (async () => []),
     serve: options.serve ?? (async (global) => void calls.push({ call: 'serve', options: global })),
   };
 }

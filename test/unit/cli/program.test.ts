@@ -16,6 +16,11 @@ describe('usage', () => {
     { argv: ['plan', '--days', '0'], says: 'Expected a whole number from 1 to 730', suggests: '' },
     { argv: ['status', '--log-level', 'loud'], says: 'trace, debug, info, warn, error', suggests: '' },
     { argv: ['config', 'show', '--yaml'], says: 'unknown option', suggests: 'kacme config show --help' },
+    {
+      argv: ['hosts', 'scan', '--port', 'ssh'],
+      says: 'Expected a port',
+      suggests: 'kacme hosts scan --help',
+    },
     { argv: ['config', 'chek'], says: "unknown command 'chek'", suggests: 'Did you mean check?' },
   ])('$argv ends with 2 and a suggestion', async ({ argv, says, suggests }) => {
     const context = fakeContext();
