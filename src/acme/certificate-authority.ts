@@ -6,6 +6,7 @@ import type {
   Authorization,
   CertificateAuthority,
   ConnectCertificateAuthority,
+  IssuedChain,
   Order,
   RevocationRequest,
 } from '../ports/certificate-authority.ts';
@@ -13,7 +14,7 @@ import type { Clock } from '../ports/clock.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import { AcmeAccount, type ReadSecret } from './account.ts';
 import { parseAuthorization } from './authorization.ts';
-import { PEM_CHAIN, parseChain } from './certificate.ts';
+import { PEM_CHAIN, parseAlternates, parseChain } from './certificate.ts';
 import { certificateRequest } from './certificate-request.ts';
 import { Dispatchers } from './dispatcher.ts';
 import { requireLocation } from './document.ts';
@@ -225,12 +226,12 @@ class AcmeCertificateAuthority implements CertificateAuthority {
     return poll(look, { what: `order ${url}`, clock: this.#clock, firstMs, signal });
   }
 
-  async certificate(url: string, { signal }: { signal: AbortSignal }): Promise<string> {
+  async certificate(url: string, { signal }: { signal: AbortSignal }): Promise<IssuedChain> {
     const response = await this.#account.post(
       { resource: 'certificate', url, payload: undefined, accept: PEM_CHAIN },
       { signal },
     );
-    return parseChain(response);
+    return { chainPem: parseChain(response), alternates: parseAlternates(response) };
   }
 
   async renewalInfo(

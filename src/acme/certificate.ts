@@ -1,5 +1,6 @@
 import { KacmeError } from '../domain/errors.ts';
 import { certificatesIn } from '../domain/x509.ts';
+import { linkTargets } from './link.ts';
 import { type AcmeResponse, describeRequest } from './transport.ts';
 
 /** RFC 8555 section 7.4.2: asked for, so that no CA chooses another form. */
@@ -17,6 +18,15 @@ export function parseChain(response: AcmeResponse): string {
       remedy: 'the bundle in use stays; if it happens again, ask the CA or name another issuer',
     },
   );
+}
+
+/** More than any CA offers. */
+const MOST_ALTERNATES = 10;
+
+/** Where the CA offers other chains of the same certificate: `Link: <URL>;rel="alternate"`. */
+export function parseAlternates(response: AcmeResponse): readonly string[] {
+  const urls = linkTargets(response.headers('link'), 'alternate', response.request.url);
+  return [...new Set(urls)].filter((url) => url.startsWith('https:')).slice(0, MOST_ALTERNATES);
 }
 
 function flawOf(pem: string): string | undefined {

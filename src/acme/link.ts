@@ -11,8 +11,8 @@ export function linkTargets(headers: readonly string[], rel: string, base: strin
     .flatMap(([, target = '']) => (URL.canParse(target, base) ? [new URL(target, base).href] : []));
 }
 
-/** The first `rel` counts, and may name several. */
+/** The first `rel` counts, and may name several, in whatever case (section 3.3). */
 function relationsOf(parameters: string): readonly string[] {
   const [, quoted, bare] = /;\s*rel\s*=\s*(?:"([^"]*)"|([^\s",;]+))/i.exec(parameters) ?? [];
-  return (quoted ?? bare ?? '').split(/\s+/);
+  return (quoted ?? bare ?? '').toLowerCase().split(/\s+/);
 }

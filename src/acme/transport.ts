@@ -45,6 +45,8 @@ export interface AcmeResponse {
   readonly notBefore: Date | undefined;
   /** One header by its lower-case name; the first where it is repeated. */
   header(name: string): string | undefined;
+  /** Each time it stands in the answer. */
+  headers(name: string): readonly string[];
 }
 
 export interface AcmeTransportOptions {
@@ -131,8 +133,8 @@ export class AcmeTransport {
       phase = 'body';
       const body = await answer.body.text();
       const notBefore = parseRetryAfter(header('retry-after'), clock.now());
-      const response = { request, status: answer.statusCode, body, notBefore, header };
-      return accept(response, headers('link'), clock.now());
+      const response = { request, status: answer.statusCode, body, notBefore, header, headers };
+      return accept(response, clock.now());
     } catch (error) {
       if (error instanceof KacmeError) throw error;
       signal.throwIfAborted();
@@ -153,7 +155,7 @@ export class AcmeTransport {
 /** `newOrder https://ca.example/order`, as messages begin. */
 export const describeRequest = ({ resource, url }: AcmeRequest): string => `${resource} ${url}`;
 
-function accept(response: AcmeResponse, links: readonly string[], now: Date): AcmeResponse {
+function accept(response: AcmeResponse, now: Date): AcmeResponse {
   const { request, status, body, notBefore } = response;
   if (status < 300) return response;
   if (status < 400) {
@@ -162,7 +164,11 @@ function accept(response: AcmeResponse, links: readonly string[], now: Date): Ac
       `it redirects (HTTP ${status}) to ${response.header('location') ?? 'nowhere'}`,
     );
   }
-  const [termsOfService = request.termsOfService] = linkTargets(links, 'terms-of-service', request.url);
+  const [termsOfService = request.termsOfService] = linkTargets(
+    response.headers('link'),
+    'terms-of-service',
+    request.url,
+  );
   const context = { request: describeRequest(request), url: request.url, status, notBefore, termsOfService };
   const problem = readProblem(parseJson(body));
   if (problem !== undefined) throw problemError(problem, context, now);

@@ -14,7 +14,9 @@ import type { Bundles } from './bundles.ts';
 import type { AppDeps } from './deps.ts';
 import { uncountedFailures } from './failed-validations.ts';
 import { OrderJournal, type StoredOrder } from './order-journal.ts';
+import { reusedKey } from './order-key.ts';
 import { lineageOf, type OrderLineage } from './order-lineage.ts';
+import { downloadChain } from './preferred-chain.ts';
 import type { Preflight } from './preflight.ts';
 import { servingFrom } from './probes.ts';
 import { assertProfileOffered } from './profile.ts';
@@ -107,8 +109,11 @@ export class CertificateIssuer {
     }
     let order: Order | undefined;
     if (stored !== undefined) ({ stored, order } = await journal.resume(stored, authority, options));
-    if (stored === undefined || order === undefined)
-      ({ stored, order } = await journal.open(authority, { kind, replaces }, options));
+    if (stored === undefined || order === undefined) {
+      const held = await this.#bundles.active(spec.name, options);
+      const keyPem = await reusedKey(spec, held, { ...this.#deps, log }, options);
+      ({ stored, order } = await journal.open(authority, { kind, replaces, keyPem }, options));
+    }
 
     if (order.status === 'pending') {
       stored = await this.#authorize(authority, order, stored, { journal, book }, options);
@@ -135,7 +140,7 @@ export class CertificateIssuer {
         },
       );
     }
-    const chainPem = await authority.certificate(order.certificate, options);
+    const chainPem = await downloadChain(order.certificate, terms, issuer, authority, options);
     const flaw = flawOf(spec, chainPem, stored.order.keyPem, this.#deps.clock.now());
     if (flaw !== undefined) {
       // The CA would give the same chain again.

@@ -3,12 +3,13 @@ import { type ErrorCode, KacmeError } from '../domain/errors.ts';
 import type { IssuanceTerms } from '../domain/issuance-terms.ts';
 import type { CertificateSpec } from '../domain/model.ts';
 import type { OrderKind } from '../domain/rate-limits.ts';
-import { keyTypeOf } from '../domain/x509.ts';
+import { keyTypeOf, publicKeyHash } from '../domain/x509.ts';
 import type { Authorization, CertificateAuthority, Order } from '../ports/certificate-authority.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Transaction } from '../ports/state-store.ts';
 import type { AppDeps } from './deps.ts';
 import { readUncountedFailures } from './failed-validations.ts';
+import { compromisedKeys } from './order-key.ts';
 import { hasOtherProfile } from './profile.ts';
 import type { LedgerChange, RateBook } from './rate-book.ts';
 import { challengeRecord, loadRecord, type OrderRecord, orderRecord } from './records.ts';
@@ -81,6 +82,11 @@ export class OrderJournal {
       await this.abandon(stored, 'the configured key type has changed', options);
       return gone;
     }
+    const compromised = await compromisedKeys(this.#deps.store, options);
+    if (compromised.has(publicKeyHash(stored.order.keyPem))) {
+      await this.abandon(stored, 'its key is compromised', options);
+      return gone;
+    }
     const order = await authority.order(url, options);
     if (order === undefined) {
       await this.abandon(stored, 'the CA no longer knows it', options);
@@ -102,17 +108,26 @@ export class OrderJournal {
   }
 
   /**
-   * `replaces` is the certID of the certificate that the order renews. Throws `ERR_RATE_LIMIT_NEAR`, with nothing
-   * stored or sent, when the CA would not take an order of this `kind`.
+   * Orders, to finalize with `keyPem` or a new key. Throws `ERR_RATE_LIMIT_NEAR`, with nothing stored or sent, when the
+   * CA would not take an order of this `kind`.
    */
   async open(
     authority: CertificateAuthority,
-    { kind, replaces }: { readonly kind: OrderKind; readonly replaces?: string | undefined },
+    {
+      kind,
+      replaces,
+      keyPem,
+    }: {
+      readonly kind: OrderKind;
+      /** certID of the certificate that the order renews. */
+      readonly replaces?: string | undefined;
+      readonly keyPem?: string | undefined;
+    },
     options: EffectOptions,
   ): Promise<{ stored: StoredOrder; order: Order }> {
     const intent: OrderRecord = {
       identifiers: [...this.#spec.identifiers],
-      keyPem: await this.#deps.pki.generateKey(this.#spec.key),
+      keyPem: keyPem ?? (await this.#deps.pki.generateKey(this.#spec.key)),
       url: undefined,
       state: 'creating',
       kind,
@@ -141,7 +156,11 @@ export class OrderJournal {
       }
       throw error;
     }
-    this.#log.info({ order: order.url, expires: order.expires, replaces: order.replaces }, 'order created');
+    const { url, expires, replaces: accepted } = order;
+    this.#log.info(
+      { order: url, expires, replaces: accepted, keyReused: keyPem !== undefined },
+      'order created',
+    );
     const created: OrderRecord = { ...intent, url: order.url, state: 'created' };
     return { stored: await this.#put(created, announced.revision, {}, options), order };
   }

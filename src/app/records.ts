@@ -214,6 +214,16 @@ function addVerdict(data: unknown): unknown {
   return { ...backoff, verdict: judgeFailure({ ...backoff.lastFailure, problems: [] }) };
 }
 
+/** A key that somebody else may know: it is never certified again, by reuse or by finishing an order. */
+const CompromisedKey = z.object({ at: Instant, reason: z.string() });
+export type CompromisedKeyRecord = z.output<typeof CompromisedKey>;
+/** `compromised-key/<publicKeyHash>` */
+export const compromisedKeyRecord = defineRecord<[publicKeyHash: string], CompromisedKeyRecord>({
+  name: 'compromised-key',
+  data: CompromisedKey,
+  migrations: [],
+});
+
 /** What a CA has counted of kacme (`domain/rate-ledger.ts`), for all its accounts there. */
 const RateLedger = z.object({
   directory: z.string(),

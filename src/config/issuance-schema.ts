@@ -4,6 +4,7 @@ import { KeyTypes } from './dual-schema.ts';
 import {
   absolutePath,
   duration,
+  flag,
   identifier,
   oneOf,
   SecretReference,
@@ -76,6 +77,9 @@ const IssuerProxy = z.union(
 const profile = () =>
   text('the name of a profile that the CA offers, such as tlsserver', /^[\w.-]+$/).optional();
 
+const preferredChain = () =>
+  text('the common name of a root, such as "ISRG Root X1"', /^\S(?:.*\S)?$/).optional();
+
 /** `issuers.NAME`. */
 export const Issuer = section(
   {
@@ -96,6 +100,9 @@ export const Issuer = section(
       })
       .describe("That you have read the CA's terms of service and agree to them."),
     profile: profile().describe('Certificate profile to ask for; the CA chooses when it is not given.'),
+    preferredChain: preferredChain().describe(
+      'Common name of the root that the chain should lead to; the CA chooses when it is not given.',
+    ),
     eab: section(
       {
         keyId: text('the key identifier that the CA gave', /^\S+$/).describe(
@@ -142,6 +149,12 @@ export const Certificate = section(
       'Type of the private key; one ECDSA and one RSA type for a dual certificate.',
     ),
     profile: profile().describe("Certificate profile to ask for, in place of the issuer's."),
+    preferredChain: preferredChain().describe(
+      "Common name of the root that the chain should lead to, in place of the issuer's.",
+    ),
+    reuseKey: flag()
+      .prefault(false)
+      .describe('Whether renewals keep the private key, as pinned public keys (DANE) need it.'),
   },
   {
     expected: 'a certificate: identifiers, issuers, key',

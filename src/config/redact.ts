@@ -59,12 +59,23 @@ function describeSelfCheck(
   return { via: via && withoutPassword(via), passes };
 }
 
-function describeIssuer({ directory, contact, profile, eab, caFile, proxy, timeoutMs, limits }: IssuerSpec) {
+function describeIssuer({
+  directory,
+  contact,
+  profile,
+  preferredChain,
+  eab,
+  caFile,
+  proxy,
+  timeoutMs,
+  limits,
+}: IssuerSpec) {
   return {
     directory: withoutPassword(directory),
     contact: [...contact],
     termsOfServiceAgreed: true as const,
     profile,
+    preferredChain,
     eab: eab && { keyId: eab.keyId, hmacKey: eab.hmacKey },
     caFile,
     proxy: proxy && describeProxy(proxy),
@@ -127,9 +138,9 @@ function describeVerify({ connect, handshakes, timeoutMs }: VerifySpec) {
 function describeCertificates(certificates: KacmeConfig['certificates']): ConfigInput['certificates'] {
   const all = Object.values(certificates);
   return Object.fromEntries(
-    all.map(({ name, dualOf, identifiers, issuers, key, profile }) => {
+    all.map(({ name, dualOf, identifiers, issuers, key, ...options }) => {
       const types = all.filter((other) => other.dualOf === dualOf).map((other) => other.key);
-      const described = { identifiers: [...identifiers], issuers: [...issuers], profile };
+      const described = { identifiers: [...identifiers], issuers: [...issuers], ...options };
       return [dualOf ?? name, { ...described, key: dualOf === undefined ? key : types }];
     }),
   );

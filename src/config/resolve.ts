@@ -21,10 +21,23 @@ type DeploymentOutput = ConfigOutput['deployments'][number];
 /** Gives things their names and absent keys their meaning. Cannot fail: the schema and the rules have passed. */
 export function resolveConfig(input: ConfigOutput): KacmeConfig {
   return {
-    issuers: mapValues(input.issuers, ({ timeout, profile, eab, caFile, proxy, limits, ...issuer }, name) => {
-      const rateLimits = resolveLimits(limits, issuer.directory);
-      return { name, ...issuer, profile, eab, caFile, proxy, timeoutMs: timeout, limits: rateLimits };
-    }),
+    issuers: mapValues(
+      input.issuers,
+      ({ timeout, profile, preferredChain, eab, caFile, proxy, limits, ...issuer }, name) => {
+        const rateLimits = resolveLimits(limits, issuer.directory);
+        return {
+          name,
+          ...issuer,
+          profile,
+          preferredChain,
+          eab,
+          caFile,
+          proxy,
+          timeoutMs: timeout,
+          limits: rateLimits,
+        };
+      },
+    ),
     certificates: resolveCertificates(input.certificates),
     pools: mapValues(input.pools, resolvePool),
     deployments: input.deployments.flatMap((deployment) => resolveDeployment(deployment, input.certificates)),
@@ -114,8 +127,8 @@ function given<T extends object>(settings: T): Given<T> {
 /** A dual certificate becomes two: all that follows knows certificates of one key only. */
 function resolveCertificates(certificates: ConfigOutput['certificates']): KacmeConfig['certificates'] {
   const specs = Object.entries(certificates).flatMap(
-    ([name, { key, profile, ...rest }]): CertificateSpec[] => {
-      const certificate = { ...rest, profile };
+    ([name, { key, profile, preferredChain, ...rest }]): CertificateSpec[] => {
+      const certificate = { ...rest, profile, preferredChain };
       if (!Array.isArray(key)) return [{ name, ...certificate, key }];
       return key.map((type) => ({
         name: nameOfHalf(name, key, type),

@@ -47,6 +47,8 @@ const FAULTS: Readonly<Partial<Record<ErrorCode, Fault>>> = {
   ERR_DNS_NO_ANSWER: 'here',
   // Another CA may be permitted.
   ERR_CAA_DENIED: 'issuer',
+  // The certificate is issued and waits for the operator: another CA's would waste it.
+  ERR_ACME_CHAIN: 'here',
   ERR_STORE_CONFLICT: 'here',
   ERR_STORE_CORRUPT: 'here',
   ERR_STORE_SCHEMA: 'here',

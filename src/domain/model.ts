@@ -20,6 +20,8 @@ export interface IssuerSpec {
   readonly termsOfServiceAgreed: boolean;
   /** Certificate profile (draft-ietf-acme-profiles) of the certificates that do not choose one themselves. */
   readonly profile: string | undefined;
+  /** Common name of the root that the chain should lead to, for the certificates that do not choose one themselves. */
+  readonly preferredChain: string | undefined;
   readonly eab: { readonly keyId: string; readonly hmacKey: SecretRef } | undefined;
   /**
    * PEM file with the roots that sign the CA's own HTTPS certificate. When undefined: those bundled with Node and those
@@ -52,6 +54,10 @@ export interface CertificateSpec {
   readonly key: KeyType;
   /** In place of the issuer's. */
   readonly profile: string | undefined;
+  /** In place of the issuer's. */
+  readonly preferredChain: string | undefined;
+  /** Whether a renewal keeps the key of the bundle in use (`decideKey`). */
+  readonly reuseKey: boolean;
   /** Of the two halves of a dual certificate (one ECDSA, one RSA): the name that it is configured by. */
   readonly dualOf?: string;
 }

@@ -1,4 +1,4 @@
-import { createHash, createPrivateKey, X509Certificate } from 'node:crypto';
+import { createHash, createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto';
 import { canonicalIdentifier } from './ip-address.ts';
 import type { KeyFamily, KeyType } from './model.ts';
 
@@ -61,6 +61,17 @@ function subjectAltNames(text: string | undefined): readonly string[] {
     .map((name) => /^(?:DNS|IP Address):(.+)$/.exec(name)?.[1])
     .filter((name) => name !== undefined)
     .map(canonicalIdentifier);
+}
+
+/**
+ * The name of what the chain leads to: the common name of the issuer of its topmost certificate, or the whole name of
+ * an issuer without one. Undefined for a text without certificates. Throws as `certificatesIn`.
+ */
+export function rootNameOf(chainPem: string): string | undefined {
+  const topmost = certificatesIn(chainPem).at(-1);
+  if (topmost === undefined) return undefined;
+  const { CN } = topmost.toLegacyObject().issuer;
+  return [CN].flat()[0] ?? topmost.issuer.replaceAll('\n', ', ');
 }
 
 export type BundleJudgement =
@@ -144,4 +155,13 @@ export function keyTypeOf(keyPem: string): KeyType | undefined {
     default:
       return undefined;
   }
+}
+
+/**
+ * SHA-256 of the public key that belongs to a private one (its SubjectPublicKeyInfo, lower-case hex), which is what a
+ * TLSA record 3 1 1 holds (RFC 6698 section 2.1). Throws a plain Error for a key that cannot be parsed.
+ */
+export function publicKeyHash(keyPem: string): string {
+  const publicKey = createPublicKey(keyPem).export({ type: 'spki', format: 'der' });
+  return createHash('sha256').update(publicKey).digest('hex');
 }

@@ -35,6 +35,14 @@ export interface Authorization {
   readonly problems?: readonly string[];
 }
 
+/** One chain of a certificate (RFC 8555 section 7.4.2). */
+export interface IssuedChain {
+  /** Leaf first. */
+  readonly chainPem: string;
+  /** Where the CA offers other chains for the same leaf. */
+  readonly alternates: readonly string[];
+}
+
 /** RFC 8555 section 7.1.2, as the CA tells it. */
 export interface Account {
   /** Undefined when the CA only says that it does not serve this key any more. */
@@ -115,8 +123,8 @@ export interface CertificateAuthority {
   ): Promise<Order>;
   /** Polls, obeying Retry-After, until the order is no longer `pending` or `processing`. */
   awaitOrder(url: string, options: { signal: AbortSignal }): Promise<Order>;
-  /** Section 7.4.2: the PEM chain, leaf first. */
-  certificate(url: string, options: { signal: AbortSignal }): Promise<string>;
+  /** Section 7.4.2 */
+  certificate(url: string, options: { signal: AbortSignal }): Promise<IssuedChain>;
   /**
    * When the CA suggests to renew the certificate of this certID (RFC 9773 section 4.1); needs no account. Undefined
    * when the CA offers no renewal information.

@@ -70,6 +70,8 @@ function certificate(number: number): PlannedCertificate {
       issuers: ['letsencrypt'],
       key: 'ecdsa-p256',
       profile: undefined,
+      preferredChain: undefined,
+      reuseKey: false,
     },
     held: undefined,
     renewalInfo: undefined,

@@ -31,14 +31,17 @@ export interface AcmeLab extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-/** Pebble, and kacme's own challenge server where Pebble's validation looks for one. */
-export async function startAcmeLab(options: PebbleOptions = {}): Promise<AcmeLab> {
+/** Pebble, and kacme's own challenge server where Pebble's validation looks for one: at the address of names, or another. */
+export async function startAcmeLab({
+  challengeAddress,
+  ...options
+}: PebbleOptions & { readonly challengeAddress?: string } = {}): Promise<AcmeLab> {
   const pebble = await startPebble(options);
   const challenges = new Map<string, string>();
   const served = new Set<string>();
   const server = await startChallengeServer(
     {
-      listen: { host: pebble.address, port: pebble.httpPort },
+      listen: { host: challengeAddress ?? pebble.address, port: pebble.httpPort },
       lookup: async (token) => challenges.get(token),
       onServed: (token) => served.add(token),
       log: pino({ level: 'silent' }),
@@ -60,6 +63,7 @@ export function issuerSpec(directory: string, overrides: Partial<IssuerSpec> = {
     contact: ['mailto:ops@example.org'],
     termsOfServiceAgreed: true,
     profile: undefined,
+    preferredChain: undefined,
     eab: undefined,
     caFile: undefined,
     proxy: undefined,
@@ -132,7 +136,8 @@ export async function obtain(
   if (order.status === 'ready') order = await authority.finalize(order, { keyPem, identifiers }, options);
   if (order.status === 'processing') order = await authority.awaitOrder(order.url, options);
   if (order.certificate === undefined) throw new Error(`the order is ${order.status}: ${order.error}`);
-  return { order, keyPem, chainPem: await authority.certificate(order.certificate, options) };
+  const { chainPem } = await authority.certificate(order.certificate, options);
+  return { order, keyPem, chainPem };
 }
 
 async function authorize(

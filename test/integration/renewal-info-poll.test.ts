@@ -52,6 +52,7 @@ function renewalInformation(deps: typeof app.deps): RenewalInformation {
     contact: [],
     termsOfServiceAgreed: true,
     profile: undefined,
+    preferredChain: undefined,
     eab: undefined,
     caFile: undefined,
     proxy: undefined,

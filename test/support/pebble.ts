@@ -49,8 +49,8 @@ export interface TestPebble extends AsyncDisposable {
   setAlias(name: string, target: string | undefined): Promise<void>;
   /** Answers every question about the name with SERVFAIL. */
   failLookups(name: string): Promise<void>;
-  /** PEM of the root that signs what it issues; another one after each start. */
-  issuingRoot(): Promise<string>;
+  /** PEM of the root that signs what it issues (another one after each start), or of an alternate one. */
+  issuingRoot(index?: number): Promise<string>;
   /** Ends the CA; its DNS stays. */
   stop(): Promise<void>;
   /** The same address; accounts and orders are forgotten. */
@@ -131,7 +131,7 @@ export async function startPebble(options: PebbleOptions = {}): Promise<TestPebb
     output: () => server?.output() ?? '',
     dns: `${address}:${dnsPort}`,
     ...dnsRecords(`http://${address}:${dnsManagementPort}`),
-    issuingRoot: () => httpsGet(`https://${address}:${managementPort}/roots/0`, ca.certPem),
+    issuingRoot: (index = 0) => httpsGet(`https://${address}:${managementPort}/roots/${index}`, ca.certPem),
     stop,
     start,
     freeze: () => server?.signal('SIGSTOP'),

@@ -12,6 +12,7 @@ const issuer = (overrides: Partial<IssuerSpec> = {}): IssuerSpec => ({
   contact: [],
   termsOfServiceAgreed: true,
   profile: undefined,
+  preferredChain: undefined,
   eab: undefined,
   caFile: undefined,
   proxy: undefined,

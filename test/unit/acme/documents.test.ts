@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { parseAuthorization } from '../../../src/acme/authorization.ts';
-import { parseChain } from '../../../src/acme/certificate.ts';
+import { parseAlternates, parseChain } from '../../../src/acme/certificate.ts';
 import { parseDirectory } from '../../../src/acme/directory.ts';
 import { requireLocation } from '../../../src/acme/document.ts';
 import { orderPayload, parseOrder } from '../../../src/acme/order.ts';
@@ -15,6 +15,7 @@ const response = (body: unknown, headers: Readonly<Record<string, string>> = {})
   body: typeof body === 'string' ? body : JSON.stringify(body),
   notBefore: undefined,
   header: (name) => headers[name],
+  headers: (name) => [headers[name] ?? []].flat(),
 });
 
 const signer: AcmeSigner = {
@@ -186,6 +187,44 @@ test('a chain that is turned round, broken or empty is refused', () => {
       expect.objectContaining({ code: 'ERR_CERTIFICATE_UNUSABLE', message: expect.stringContaining(why) }),
     );
   }
+});
+
+describe('alternates of a chain', () => {
+  test.each([
+    { when: 'there is no Link', link: [], urls: [] },
+    { when: 'only other links are there', link: ['<https://ca.test/dir>;rel="index"'], urls: [] },
+    {
+      when: 'they stand in headers of their own',
+      link: [
+        '<https://ca.test/dir>;rel="index"',
+        '<https://ca.test/c/1>;rel="alternate"',
+        '</c/2>; rel=alternate',
+      ],
+      urls: ['https://ca.test/c/1', 'https://ca.test/c/2'],
+    },
+    {
+      when: 'they stand in one header',
+      link: [
+        '<https://ca.test/c/1>; title="a, b"; rel="Alternate", <https://ca.test/c/2>;rel="up alternate"',
+      ],
+      urls: ['https://ca.test/c/1', 'https://ca.test/c/2'],
+    },
+    {
+      when: 'one is named twice, or is no address of a CA',
+      link: [
+        '<c/1>;rel="alternate", <c/1>;rel="alternate", <http://ca.test/c/2>;rel="alternate", <>;rel="up"',
+      ],
+      urls: ['https://ca.test/order/c/1'],
+    },
+  ])('are $urls when $when', ({ link, urls }) => {
+    const answer = { ...response('PEM'), headers: (name: string) => (name === 'link' ? link : []) };
+    expect(parseAlternates(answer)).toEqual(urls);
+  });
+
+  test('are not followed without end', () => {
+    const link = Array.from({ length: 50 }, (_, i) => `<https://ca.test/c/${i}>;rel="alternate"`);
+    expect(parseAlternates({ ...response('PEM'), headers: () => link })).toHaveLength(10);
+  });
 });
 
 describe('renewal information', () => {

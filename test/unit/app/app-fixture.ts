@@ -62,10 +62,12 @@ export const spec = (identifiers: readonly string[] = ['site.test']): Certificat
   issuers: ['ca'],
   key: 'ecdsa-p256',
   profile: undefined,
+  preferredChain: undefined,
+  reuseKey: false,
 });
 
 /** Nothing is asked of the CA beside the names. */
-export const NO_TERMS: IssuanceTerms = { profile: undefined };
+export const NO_TERMS: IssuanceTerms = { profile: undefined, preferredChain: undefined };
 
 export const issuer = (limits: RateLimits = {}, name = 'ca'): IssuerSpec => ({
   name,
@@ -73,6 +75,7 @@ export const issuer = (limits: RateLimits = {}, name = 'ca'): IssuerSpec => ({
   contact: [],
   termsOfServiceAgreed: true,
   profile: undefined,
+  preferredChain: undefined,
   eab: undefined,
   caFile: undefined,
   proxy: undefined,

@@ -6,7 +6,15 @@ import { DAY_MS, issuer, START } from './app-fixture.ts';
 const day = (days: number) => new Date(START.getTime() + days * DAY_MS);
 
 const certificate = (name: string, held?: PlannedCertificate['held']): PlannedCertificate => ({
-  spec: { name, identifiers: [`${name}.test`], issuers: ['ca'], key: 'ecdsa-p256', profile: undefined },
+  spec: {
+    name,
+    identifiers: [`${name}.test`],
+    issuers: ['ca'],
+    key: 'ecdsa-p256',
+    profile: undefined,
+    preferredChain: undefined,
+    reuseKey: false,
+  },
   held,
   renewalInfo: undefined,
   backoff: undefined,

@@ -1,12 +1,13 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { OrderJournal, type StoredOrder } from '../../../src/app/order-journal.ts';
 import { RateBook } from '../../../src/app/rate-book.ts';
-import { challengeRecord, loadRecord } from '../../../src/app/records.ts';
+import { challengeRecord, compromisedKeyRecord, loadRecord } from '../../../src/app/records.ts';
 import { type ErrorCode, KacmeError } from '../../../src/domain/errors.ts';
+import { publicKeyHash } from '../../../src/domain/x509.ts';
 import type { CertificateAuthority, Order } from '../../../src/ports/certificate-authority.ts';
 import type { EffectOptions } from '../../../src/ports/leadership.ts';
 import { silentAuthority } from '../../support/silent-authority.ts';
-import { appFixture, effect, issuer, NO_TERMS, spec } from './app-fixture.ts';
+import { appFixture, effect, issuer, NO_TERMS, START, spec } from './app-fixture.ts';
 
 const URL_OF_ORDER = 'https://ca.test/order/1';
 
@@ -61,6 +62,13 @@ describe('open', () => {
     expect(order).toMatchObject({ url: URL_OF_ORDER, state: 'created', identifiers: ['site.test'] });
     expect((await journalFor().load({ signal }))?.order).toEqual(order);
     expect(JSON.stringify(app.logged())).not.toContain('PRIVATE KEY');
+  });
+
+  test('takes the key that it is given', async ({ signal }) => {
+    const keyPem = await app.deps.pki.generateKey('ecdsa-p256');
+    const lineage = { kind: 'renewal', keyPem } as const;
+    const { stored } = await journalFor().open(caWith(orderThatIs('pending')), lineage, effect(signal));
+    expect(stored.order.keyPem).toBe(keyPem);
   });
 
   test.for([
@@ -126,6 +134,16 @@ describe('resume', () => {
     const changed = await journalFor(['a.test', 'c.test']).resume(stored, ca, effect(signal));
     expect(changed.order).toBeUndefined();
     expect(warned()).toEqual(['the configured identifiers have changed']);
+  });
+
+  test('abandons it when its key has become known to somebody else', async ({ signal }) => {
+    const stored = await opened(effect(signal));
+    const key = compromisedKeyRecord.key(publicKeyHash(stored.order.keyPem));
+    const value = compromisedKeyRecord.serialize({ at: START.toISOString(), reason: 'the test says so' });
+    await app.deps.store.transact({ conditions: [], puts: [{ key, value }], deletes: [] }, effect(signal));
+    const resumed = await journalFor().resume(stored, caWith(orderThatIs('valid')), effect(signal));
+    expect(resumed.order).toBeUndefined();
+    expect(warned()).toEqual(['its key is compromised']);
   });
 
   test('abandons one whose newOrder was sent but never answered', async ({ signal }) => {

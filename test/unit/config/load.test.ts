@@ -26,6 +26,7 @@ describe('a valid configuration', () => {
           contact: ['mailto:ops@example.org'],
           termsOfServiceAgreed: true,
           profile: undefined,
+          preferredChain: undefined,
           eab: undefined,
           caFile: undefined,
           proxy: undefined,
@@ -39,6 +40,9 @@ describe('a valid configuration', () => {
           identifiers: ['cloud.example.org'],
           issuers: ['letsencrypt'],
           key: 'ecdsa-p256',
+          profile: undefined,
+          preferredChain: undefined,
+          reuseKey: false,
         },
       },
       pools: {

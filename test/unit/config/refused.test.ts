@@ -94,6 +94,11 @@ describe('an issuer is refused', () => {
       extra('proxy: { url: http://proxy.test, user: kacme }'),
       `${issuer}.proxy.password: is required`,
     ],
+    [
+      'with a preferred chain of no name',
+      extra('preferredChain: ""'),
+      `${issuer}.preferredChain: expected the common name of a root`,
+    ],
     ['with a relative caFile', extra('caFile: ca.pem'), `${issuer}.caFile: expected an absolute path`],
     [
       'with an external account without its key',

@@ -21,7 +21,7 @@ const EVERYTHING = `issuers:
     timeout: 90s
     limits: { ordersPerAccount: { count: 7, per: 1h } }
 certificates:
-  one: { identifiers: [bücher.example], issuers: [private], key: rsa-4096, profile: edge }
+  one: { identifiers: [bücher.example], issuers: [private], key: rsa-4096, profile: edge, preferredChain: Edge Root X1, reuseKey: true }
   both: { identifiers: [both.example], issuers: [private], key: [rsa-3072, ecdsa-p384] }
 pools:
   near: { local: true, haproxy: { masterSocket: /m }, verify: { connect: ["127.0.0.1:443"], handshakes: 1, timeout: 1500ms } }

@@ -28,7 +28,15 @@ function seeded(seed: number): () => number {
 }
 
 const wanted = (name: string, ...identifiers: string[]): PlannedCertificate => ({
-  spec: { name, identifiers, issuers: ['letsencrypt'], key: 'ecdsa-p256', profile: undefined },
+  spec: {
+    name,
+    identifiers,
+    issuers: ['letsencrypt'],
+    key: 'ecdsa-p256',
+    profile: undefined,
+    preferredChain: undefined,
+    reuseKey: false,
+  },
   held: undefined,
   renewalInfo: undefined,
   backoff: undefined,

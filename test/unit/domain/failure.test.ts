@@ -29,6 +29,7 @@ describe('whose failure it is', () => {
     { code: 'ERR_ACME_RATE_LIMITED', problems: ['rateLimited'], fault: 'issuer' },
     { code: 'ERR_RATE_LIMIT_NEAR', fault: 'issuer' },
     { code: 'ERR_ACME_TERMS', fault: 'issuer' },
+    { code: 'ERR_ACME_CHAIN', fault: 'here' },
     { code: 'ERR_ACME_PROFILE', fault: 'issuer' },
     { code: 'ERR_SECRET_UNREADABLE', fault: 'issuer' },
     { code: 'ERR_INTERNAL', fault: 'unknown' },

@@ -14,6 +14,8 @@ const spec: CertificateSpec = {
   issuers: ['letsencrypt'],
   key: 'ecdsa-p256',
   profile: undefined,
+  preferredChain: undefined,
+  reuseKey: false,
 };
 const held: HeldBundle = {
   identifiers: ['a.example.org', 'b.example.org'],

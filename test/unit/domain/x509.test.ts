@@ -1,6 +1,13 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { certificatesIn, factsOf, readBundlePem, renderBundlePem } from '../../../src/domain/x509.ts';
+import {
+  certificatesIn,
+  factsOf,
+  publicKeyHash,
+  readBundlePem,
+  renderBundlePem,
+  rootNameOf,
+} from '../../../src/domain/x509.ts';
 import { selfSigned, testCa } from '../../support/pem.ts';
 
 const leafOf = (pem: string) => {
@@ -95,4 +102,19 @@ test('a rendered bundle has no blank line and ends with a newline: a blank line 
   expect(pem).not.toMatch(/\n\s*\n/);
   expect(pem.endsWith('-----END PRIVATE KEY-----\n')).toBe(true);
   expect(readBundlePem(pem).state).toBe('loadable');
+});
+
+test('a chain leads to the issuer of its topmost certificate', () => {
+  const root = testCa('Some Root X1');
+  const leaf = root.intermediate('E7').intermediate('E7a').issue(['a.example.org']);
+  expect(rootNameOf(leaf.chainPem)).toBe('Some Root X1');
+  expect(rootNameOf(leaf.chainPem + root.certPem)).toBe('Some Root X1');
+  expect(rootNameOf(leaf.certPem)).toBe('E7a');
+  expect(rootNameOf('no certificate')).toBeUndefined();
+});
+
+test('a public key has the hash that a TLSA record holds', () => {
+  const { certificate, keyPem } = selfSigned('a.example.org');
+  const spki = certificate.publicKey.export({ type: 'spki', format: 'der' });
+  expect(publicKeyHash(keyPem)).toBe(createHash('sha256').update(spki).digest('hex'));
 });
