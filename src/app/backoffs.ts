@@ -33,14 +33,17 @@ export class Backoffs {
     this.#deps = deps;
   }
 
-  /** The failures of a certificate as it is configured now: those of another request say nothing about this one. */
+  /**
+   * The failures of a certificate as it is configured now, at its issuers and where it is rehearsed: those of another
+   * request say nothing about this one.
+   */
   async of(
     spec: CertificateSpec,
-    issuers: readonly string[],
     options: { signal: AbortSignal },
   ): Promise<ReadonlyMap<string, BackoffRecord>> {
+    const asked = spec.issuers.flatMap((issuer) => [issuer, this.#issuers[issuer]?.stagingFirst ?? issuer]);
     const found = await Promise.all(
-      issuers.map(async (issuer) => {
+      [...new Set(asked)].map(async (issuer) => {
         const record = await this.#load(spec, issuer, options);
         return record === undefined ? [] : [[issuer, record.value] as const];
       }),

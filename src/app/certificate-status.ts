@@ -49,7 +49,7 @@ export class CertificateStatuses {
     const { decision } = await this.#planner.plan(spec, options);
     // A success, of whichever issuer, ends what was failing before it.
     const since = record?.value.lastSuccess ?? '';
-    const backoffs = await this.#backoffs.of(spec, spec.issuers, options);
+    const backoffs = await this.#backoffs.of(spec, options);
     const failures = [...backoffs.values()].filter(({ at }) => at > since);
     const failure = failures.sort((a, b) => b.at.localeCompare(a.at))[0];
     const expired = bundle !== undefined && this.#clock.now() >= new Date(bundle.notAfter);

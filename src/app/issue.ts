@@ -20,15 +20,34 @@ import { downloadChain } from './preferred-chain.ts';
 import type { Preflight } from './preflight.ts';
 import { servingFrom } from './probes.ts';
 import { assertProfileOffered } from './profile.ts';
-import type { RateBook } from './rate-book.ts';
+import type { LedgerWrite, RateBook } from './rate-book.ts';
 import { backoffRecord, challengeRecord, listRecords, loadRecord, orderRecord } from './records.ts';
+import type { Rehearsals } from './rehearsals.ts';
 import { rateLimitedUntil } from './retry-after.ts';
 
-interface IssuerParts {
+/** What an order led to, and the record in which it still stands. */
+interface Obtained {
+  readonly chainPem: string;
+  readonly stored: StoredOrder;
+  readonly key: string;
+  readonly book: RateBook;
+}
+
+interface Attempt {
+  readonly spec: CertificateSpec;
+  readonly issuer: string;
+  readonly reason: string;
+  readonly log: Logger;
+  /** Puts what was obtained where it belongs, in one transaction with the end of its order. */
+  readonly keep: (obtained: Obtained) => Promise<void>;
+}
+
+export interface CertificateIssuerParts {
   readonly authorities: Authorities;
   readonly bundles: Bundles;
   readonly backoffs: Backoffs;
   readonly preflight: Preflight;
+  readonly rehearsals: Rehearsals;
 }
 
 /**
@@ -41,24 +60,43 @@ export class CertificateIssuer {
   readonly #bundles: Bundles;
   readonly #backoffs: Backoffs;
   readonly #preflight: Preflight;
+  readonly #rehearsals: Rehearsals;
   readonly #deps: AppDeps;
 
-  constructor({ authorities, bundles, backoffs, preflight }: IssuerParts, deps: AppDeps) {
+  constructor(
+    { authorities, bundles, backoffs, preflight, rehearsals }: CertificateIssuerParts,
+    deps: AppDeps,
+  ) {
     this.#authorities = authorities;
     this.#bundles = bundles;
     this.#backoffs = backoffs;
     this.#preflight = preflight;
+    this.#rehearsals = rehearsals;
     this.#deps = deps;
   }
 
-  /** Resolves once the new bundle is active in the store. A failure is stored as back-off before it is thrown. */
+  /**
+   * Resolves once the new bundle is active in the store. Where the issuer wants a rehearsal first, it is not asked
+   * before that has succeeded. A failure is stored as back-off of whoever was asked before it is thrown.
+   */
   async issue(spec: CertificateSpec, issuer: string, reason: string, options: EffectOptions): Promise<void> {
+    const staging = await this.#rehearsals.stagingFor(spec, issuer, options);
+    if (staging !== undefined) {
+      const log = this.#deps.log.child({ certificate: spec.name, issuer: staging, rehearsalFor: issuer });
+      const keep = (obtained: Obtained) => this.#keepProof(spec, issuer, staging, obtained, options);
+      await this.#attempt({ spec, issuer: staging, reason, log, keep }, options);
+    }
     const log = this.#deps.log.child({ certificate: spec.name, issuer });
+    const keep = (obtained: Obtained) => this.#activate(spec, issuer, reason, obtained, options);
+    await this.#attempt({ spec, issuer, reason, log, keep }, options);
+  }
+
+  async #attempt({ spec, issuer, reason, log, keep }: Attempt, options: EffectOptions): Promise<void> {
     const startedMs = this.#deps.clock.monotonicMs();
     log.info({ reason, identifiers: spec.identifiers }, 'issuance started');
     try {
-      const obtain = () => this.#obtain(spec, issuer, reason, log, options);
-      await this.#authorities.using(issuer, obtain, options);
+      const obtainAndKeep = async () => keep(await this.#obtain(spec, issuer, log, options));
+      await this.#authorities.using(issuer, obtainAndKeep, options);
       log.info({ durationMs: Math.round(this.#deps.clock.monotonicMs() - startedMs) }, 'issuance finished');
     } catch (error) {
       // A stop or a lost mandate says nothing about the CA: the order is taken up again.
@@ -72,6 +110,12 @@ export class CertificateIssuer {
 
   /** Throws `ERR_RATE_LIMIT_NEAR` where `issue` would, before the CA is asked. Reads only. */
   async assertTakes(spec: CertificateSpec, issuer: string, options: { signal: AbortSignal }): Promise<void> {
+    const staging = await this.#rehearsals.stagingFor(spec, issuer, options);
+    if (staging !== undefined) await this.#assertTakes(spec, staging, options);
+    await this.#assertTakes(spec, issuer, options);
+  }
+
+  async #assertTakes(spec: CertificateSpec, issuer: string, options: { signal: AbortSignal }): Promise<void> {
     const book = await this.#authorities.book(issuer);
     if (!(await this.#authorities.isRegistered(issuer, options))) await book.assertRegisters(options);
     const underWay = await loadRecord(this.#deps.store, orderRecord, [spec.name, issuer], options);
@@ -83,10 +127,9 @@ export class CertificateIssuer {
   async #obtain(
     spec: CertificateSpec,
     issuer: string,
-    reason: string,
     log: Logger,
     options: EffectOptions,
-  ): Promise<void> {
+  ): Promise<Obtained> {
     const book = await this.#authorities.book(issuer);
     const terms = this.#authorities.terms(spec, issuer);
     const journal = new OrderJournal(spec, issuer, { ...this.#deps, book, terms, log });
@@ -155,9 +198,38 @@ export class CertificateIssuer {
         },
       );
     }
+    return { chainPem, stored, key: journal.key, book };
+  }
+
+  /** The rehearsal is over: only that it succeeded is kept. Its certificate and the key of it are destroyed. */
+  async #keepProof(
+    spec: CertificateSpec,
+    issuer: string,
+    staging: string,
+    { stored, key, book }: Obtained,
+    options: EffectOptions,
+  ): Promise<void> {
+    const proof = this.#rehearsals.succeeded(spec, issuer, staging);
+    const challenges = stored.order.challengeTokens.map((token) => challengeRecord.key(token));
+    const deletes = [key, backoffRecord.key(spec.name, staging), ...challenges];
+    const write = ({ conditions, puts }: LedgerWrite) =>
+      this.#deps.store.transact(
+        { conditions: [{ key, revision: stored.revision }, ...conditions], puts: [proof, ...puts], deletes },
+        options,
+      );
+    await book.changing(book.issued(stored.order), write, options);
+  }
+
+  async #activate(
+    spec: CertificateSpec,
+    issuer: string,
+    reason: string,
+    { chainPem, stored, key, book }: Obtained,
+    options: EffectOptions,
+  ): Promise<void> {
     const orders = await listRecords(this.#deps.store, orderRecord, [spec.name], options);
     const made = { chainPem, keyPem: stored.order.keyPem, origin: 'acme', issuer, reason } as const;
-    const own = { key: journal.key, revision: stored.revision };
+    const own = { key, revision: stored.revision };
     // Orders at other issuers have lost their purpose too.
     const deletes = [
       backoffRecord.key(spec.name, issuer),

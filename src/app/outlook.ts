@@ -59,6 +59,11 @@ export class Outlook {
           ),
         ),
       ),
+      rehearsals: outlooks.flatMap((outlook) =>
+        'planned' in outlook && outlook.staging !== undefined
+          ? [{ certificate: outlook.planned.spec.name, issuer: outlook.issuer, staging: outlook.staging }]
+          : [],
+      ),
       unreadable: outlooks.flatMap((outlook) => ('failure' in outlook ? [outlook] : [])),
     };
   }
@@ -68,11 +73,11 @@ export class Outlook {
     spec: CertificateSpec,
     options: { signal: AbortSignal },
   ): Promise<
-    | { readonly issuer: string; readonly planned: PlannedCertificate }
+    | { readonly issuer: string; readonly staging: string | undefined; readonly planned: PlannedCertificate }
     | { readonly certificate: string; readonly failure: ErrorReport }
   > {
     try {
-      const { issuer, backoff } = await this.#sources.planner.chooseIssuer(spec, options);
+      const { issuer, staging, backoff } = await this.#sources.planner.chooseIssuer(spec, options);
       const bundle = await this.#sources.bundles.active(spec.name, options);
       const held = bundle && {
         identifiers: bundle.identifiers,
@@ -82,7 +87,7 @@ export class Outlook {
         renewAt: new Date(bundle.renewAt),
         family: familyHeld(spec, bundle),
       };
-      return { issuer, planned: { spec, held, backoff, renewalInfo: undefined } };
+      return { issuer, staging, planned: { spec, held, backoff, renewalInfo: undefined } };
     } catch (error) {
       return { certificate: spec.name, failure: reportError(expectedFailure(error, options)) };
     }

@@ -224,6 +224,16 @@ export const compromisedKeyRecord = defineRecord<[publicKeyHash: string], Compro
   migrations: [],
 });
 
+/** That an order for these names succeeded at `staging`, so that the issuer may be asked. */
+const Rehearsal = z.object({ staging: z.string(), identifiers: Names, at: Instant });
+export type RehearsalRecord = z.output<typeof Rehearsal>;
+/** `rehearsal/<certificate>/<issuer>` */
+export const rehearsalRecord = defineRecord<[certificate: string, issuer: string], RehearsalRecord>({
+  name: 'rehearsal',
+  data: Rehearsal,
+  migrations: [],
+});
+
 /** What a CA has counted of kacme (`domain/rate-ledger.ts`), for all its accounts there. */
 const RateLedger = z.object({
   directory: z.string(),

@@ -25,6 +25,7 @@ import { CertificateIssuer } from './issue.ts';
 import { assertHostNamed, certificatesNamed } from './names.ts';
 import { Outlook } from './outlook.ts';
 import { Preflight } from './preflight.ts';
+import { Rehearsals } from './rehearsals.ts';
 import { RenewalInformation } from './renewal-info.ts';
 import { type RenewalPlan, RenewalPlanner } from './renewal-planner.ts';
 import { rollBack, whoseBundle } from './rollback.ts';
@@ -90,17 +91,19 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     this.#authorities = new Authorities(config.issuers, deps, this.#coordination.accounts);
     this.#accounts = new Accounts(config, this.#authorities, deps);
     const backoffs = new Backoffs(config.issuers, this.#bundles, deps);
+    const rehearsals = new Rehearsals(config.issuers, this.#bundles, deps);
     this.#issuer = new CertificateIssuer(
       {
         authorities: this.#authorities,
         bundles: this.#bundles,
         backoffs,
         preflight: new Preflight(deps),
+        rehearsals,
       },
       deps,
     );
     const renewalInfo = new RenewalInformation(this.#authorities, this.#bundles, deps);
-    this.#planner = new RenewalPlanner(renewalInfo, backoffs, deps);
+    this.#planner = new RenewalPlanner({ renewalInfo, backoffs, rehearsals }, deps);
     this.#statuses = new CertificateStatuses({
       bundles: this.#bundles,
       renewalInfo,

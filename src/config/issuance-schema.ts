@@ -126,6 +126,10 @@ export const Issuer = section(
     limits: Limits.optional().describe(
       "Rate limits of the CA that kacme keeps to by itself; Let's Encrypt's own at Let's Encrypt by default.",
     ),
+    stagingFirst: z
+      .string({ error: "expected the name of another issuer, such as one of the CA's staging directory" })
+      .optional()
+      .describe('Another issuer, at which a certificate is rehearsed before this one is first asked for it.'),
   },
   { expected: 'an issuer: directory, contact, termsOfServiceAgreed' },
 );

@@ -2,6 +2,7 @@
 export interface Plain {
   readonly [key: string]: unknown;
   readonly issuers?: unknown;
+  readonly stagingFirst?: unknown;
   readonly directory?: unknown;
   readonly profile?: unknown;
   readonly certificates?: unknown;

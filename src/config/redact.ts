@@ -69,6 +69,7 @@ function describeIssuer({
   proxy,
   timeoutMs,
   limits,
+  stagingFirst,
 }: IssuerSpec) {
   return {
     directory: withoutPassword(directory),
@@ -81,6 +82,7 @@ function describeIssuer({
     proxy: proxy && describeProxy(proxy),
     timeout: formatDuration(timeoutMs),
     limits: describeLimits(limits, directory),
+    stagingFirst,
   };
 }
 

@@ -23,7 +23,7 @@ export function resolveConfig(input: ConfigOutput): KacmeConfig {
   return {
     issuers: mapValues(
       input.issuers,
-      ({ timeout, profile, preferredChain, eab, caFile, proxy, limits, ...issuer }, name) => {
+      ({ timeout, profile, preferredChain, eab, caFile, proxy, limits, stagingFirst, ...issuer }, name) => {
         const rateLimits = resolveLimits(limits, issuer.directory);
         return {
           name,
@@ -35,6 +35,7 @@ export function resolveConfig(input: ConfigOutput): KacmeConfig {
           proxy,
           timeoutMs: timeout,
           limits: rateLimits,
+          stagingFirst,
         };
       },
     ),

@@ -18,6 +18,9 @@ export function checkRules(config: unknown): readonly Mistake[] {
     ...Object.entries(mapOf(root.certificates)).flatMap(([name, value]) =>
       certificateRules(['certificates', name], mapOf(value), mapOf(root.issuers)),
     ),
+    ...Object.entries(mapOf(root.issuers)).flatMap(([name, value]) =>
+      issuerRules(name, mapOf(value), mapOf(root.issuers)),
+    ),
     ...Object.entries(mapOf(root.pools)).flatMap(([name, value]) => poolRules(['pools', name], mapOf(value))),
     ...oneProcessOnePool(mapOf(root.pools)),
     ...dualRules(root),
@@ -46,6 +49,22 @@ function orderedAt(name: unknown, certificate: Plain, issuers: Plain): OrderedAt
     return 'value' in identifier ? identifier.value : undefined;
   });
   return { issuer, directory, issuerProfile: profile, certificateProfile: certificate.profile, identifiers };
+}
+
+/** A rehearsal leads to another CA and no further: a chain would only put off the real order. */
+function issuerRules(name: string, issuer: Plain, issuers: Plain): Mistake[] {
+  const { stagingFirst, directory } = issuer;
+  if (stagingFirst === undefined) return [];
+  const path = ['issuers', name, 'stagingFirst'];
+  const missing = unknown(path, stagingFirst, issuers, 'issuer');
+  if (missing.length > 0) return missing;
+  const staging = mapOf(issuers[String(stagingFirst)]);
+  if (stagingFirst === name) return [{ path, message: 'expected another issuer than this one' }];
+  if (staging.stagingFirst !== undefined)
+    return [{ path, message: `issuer "${stagingFirst}" has a stagingFirst itself: name one that has none` }];
+  if (typeof directory === 'string' && staging.directory === directory)
+    return [{ path, message: `issuer "${stagingFirst}" has the same directory: a rehearsal there is none` }];
+  return [];
 }
 
 function poolRules(path: ConfigPath, pool: Plain): Mistake[] {

@@ -34,6 +34,8 @@ export interface IssuerSpec {
   readonly timeoutMs: number;
   /** What the CA allows; kacme waits instead of exceeding it. */
   readonly limits: RateLimits;
+  /** The issuer that must issue a certificate of these names before this one is asked for its first. */
+  readonly stagingFirst: string | undefined;
 }
 
 /** An HTTP proxy that allows CONNECT. */

@@ -7,6 +7,12 @@ export interface RenewalCalendar {
   readonly days: number;
   /** Those that certificates would be ordered from, as things stand. */
   readonly issuers: readonly IssuerCalendar[];
+  /** Certificates that are ordered from another issuer first, whose certificate is thrown away. */
+  readonly rehearsals: readonly {
+    readonly certificate: string;
+    readonly issuer: string;
+    readonly staging: string;
+  }[];
   /** Not planned, since their records in the store are damaged. */
   readonly unreadable: readonly { readonly certificate: string; readonly failure: ErrorReport }[];
 }

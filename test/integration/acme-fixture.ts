@@ -69,6 +69,7 @@ export function issuerSpec(directory: string, overrides: Partial<IssuerSpec> = {
     proxy: undefined,
     timeoutMs: 10_000,
     limits: {},
+    stagingFirst: undefined,
     ...overrides,
   };
 }

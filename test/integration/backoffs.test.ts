@@ -28,7 +28,7 @@ async function found(
   { signal }: { signal: AbortSignal },
   by = backoffs(),
 ): Promise<BackoffRecord | undefined> {
-  return (await by.of(of, ['ca'], { signal })).get('ca');
+  return (await by.of(of, { signal })).get('ca');
 }
 
 test('failures in a row wait longer and longer, in any process', async ({ signal }) => {

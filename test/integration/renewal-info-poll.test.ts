@@ -58,6 +58,7 @@ function renewalInformation(deps: typeof app.deps): RenewalInformation {
     proxy: undefined,
     timeoutMs: 1_000,
     limits: {},
+    stagingFirst: undefined,
   };
   const world = {
     ...deps,

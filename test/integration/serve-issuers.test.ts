@@ -1,10 +1,8 @@
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Status } from '../../src/domain/status.ts';
-import { type CaFault, type CaFront, startCaFront } from '../support/faulty-ca.ts';
+import type { CaFault } from '../support/faulty-ca.ts';
 import { freeEndpoint } from '../support/kacme.ts';
-import { labKacme } from '../support/lab-kacme.ts';
-import { startPebble } from '../support/pebble.ts';
-import { selfSigned } from '../support/pem.ts';
+import { NEW_ORDER, ordersAt, twoIssuers } from '../support/two-issuers.ts';
 
 const refusedBy =
   (type: string): CaFault =>
@@ -13,30 +11,7 @@ const refusedBy =
       .writeHead(403, { 'content-type': 'application/problem+json' })
       .end(JSON.stringify({ type: `urn:ietf:params:acme:error:${type}`, detail: `not with this CA` }));
 
-const NEW_ORDER = '/order-plz';
-const orders = ({ requests }: CaFront) => requests.filter((request) => request === `POST ${NEW_ORDER}`);
 const site = ({ certificates }: Status) => certificates.find(({ name }) => name === 'site');
-
-/** A certificate that two CAs may issue, the first of which can be made to fail; both record what they are asked. */
-async function twoIssuers() {
-  const lab = await labKacme({ bundlePem: selfSigned('site.test').bundlePem });
-  onTestFinished(lab.close);
-  const other = await startPebble({
-    httpPort: lab.pebble.httpPort,
-    defaultAddress: lab.fleet.hosts[0]?.address ?? '',
-  });
-  onTestFinished(other.close);
-  const [first, second] = [await startCaFront(lab.pebble), await startCaFront(other)];
-  onTestFinished(first.close);
-  onTestFinished(second.close);
-  const issuers = {
-    pebble: { directory: first.directoryUrl, caFile: first.caFile },
-    second: { directory: second.directoryUrl, caFile: second.caFile, termsOfServiceAgreed: true },
-  };
-  const certificates = { site: { issuers: ['pebble', 'second'] } };
-  await lab.kacme.overlay({ issuers, certificates });
-  return { ...lab, issuers, certificates, first, second };
-}
 
 test('a refusal for good turns to the next issuer at once, and a forced renewal asks the first again', async () => {
   const { kacme, first, second } = await twoIssuers();
@@ -44,8 +19,8 @@ test('a refusal for good turns to the next issuer at once, and a forced renewal 
   const service = await kacme.serve();
   await service.logged('issuance failed', { issuer: 'pebble', permanent: true });
   await service.logged('issuance finished', { issuer: 'second' }, 15_000);
-  expect(orders(first)).toHaveLength(1);
-  expect(orders(second)).toHaveLength(1);
+  expect(ordersAt(first)).toBe(1);
+  expect(ordersAt(second)).toBe(1);
   const issued = site(await kacme.settled());
   expect(issued?.issuer).toBe('second');
   expect(issued?.lastFailure).toBeUndefined();
@@ -54,7 +29,7 @@ test('a refusal for good turns to the next issuer at once, and a forced renewal 
   const renewal = await kacme.run('renew', 'site', '--force');
   expect(renewal).toMatchObject({ status: 0 });
   expect(renewal.stderr + renewal.stdout).toMatch(/overriding the back-off of pebble until 2\d{3}-/);
-  expect(orders(second)).toHaveLength(1);
+  expect(ordersAt(second)).toBe(1);
   expect(site(await kacme.settled())).toMatchObject({ issuer: 'pebble' });
 });
 
@@ -96,13 +71,13 @@ test('what an operator must do is said, and a corrected configuration is taken u
     /^waits until .*: only a self-signed certificate held; an operator must act after a failed attempt: correct or remove the identifiers.*; then run kacme renew site --force$/,
   );
   expect(Date.parse(refused?.lastFailure?.notBefore ?? '')).toBeGreaterThan(Date.now() + 90 * 60_000);
-  expect(orders(first)).toHaveLength(1);
+  expect(ordersAt(first)).toBe(1);
 
   first.failWith(undefined);
   await kacme.overlay({ issuers, certificates: { site: { identifiers: ['right.test'] } } });
   expect(await kacme.run('reload-config')).toMatchObject({ status: 0 });
   await service.logged('issuance finished', { issuer: 'pebble' }, 15_000);
-  expect(orders(first)).toHaveLength(2);
+  expect(ordersAt(first)).toBe(2);
   const corrected = site(await kacme.status());
   expect(corrected).toMatchObject({ identifiers: ['right.test'], issuer: 'pebble' });
   expect(corrected?.lastFailure).toBeUndefined();

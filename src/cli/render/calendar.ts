@@ -6,7 +6,7 @@ import { renderMoment, renderRelative } from './time.ts';
 
 /** The coming orders in the order of time, the use of each limit, and then what needs somebody's eye. */
 export function renderCalendar(calendar: RenewalCalendar, view: View): string {
-  const { at, days, issuers, unreadable } = calendar;
+  const { at, days, issuers, rehearsals, unreadable } = calendar;
   const failures = unreadable.map(({ certificate, failure }) => ({
     subject: `certificate ${certificate}`,
     report: failure,
@@ -15,6 +15,10 @@ export function renderCalendar(calendar: RenewalCalendar, view: View): string {
   return [
     `plan for ${days} ${days === 1 ? 'day' : 'days'} from ${renderMoment(at)}, if nothing fails\n`,
     orderTable(calendar, view),
+    ...rehearsals.map(
+      ({ certificate, issuer, staging }) =>
+        `${certificate} is rehearsed at ${staging} before ${issuer} is asked\n`,
+    ),
     limitTable(issuers, view),
     ...issuers.map((issuer) => warningsOf(issuer, view)),
     renderFailures(failures, view),

@@ -18,6 +18,7 @@ const issuer = (overrides: Partial<IssuerSpec> = {}): IssuerSpec => ({
   proxy: undefined,
   timeoutMs: 1_000,
   limits: {},
+  stagingFirst: undefined,
   ...overrides,
 });
 

@@ -81,6 +81,7 @@ export const issuer = (limits: RateLimits = {}, name = 'ca'): IssuerSpec => ({
   proxy: undefined,
   timeoutMs: 1_000,
   limits,
+  stagingFirst: undefined,
 });
 
 /** A valid configuration with nothing to do. */

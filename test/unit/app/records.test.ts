@@ -12,6 +12,7 @@ import {
   listRecords,
   loadRecord,
   orderRecord,
+  rehearsalRecord,
   renewalInfoRecord,
   rolloutRecord,
 } from '../../../src/app/records.ts';
@@ -151,6 +152,12 @@ const examples = [
         failures: 1,
       },
     },
+  },
+  {
+    kind: rehearsalRecord,
+    key: rehearsalRecord.key('web', 'ca'),
+    at: 'rehearsal/web/ca',
+    value: { staging: 'staging', identifiers: ['web.test'], at },
   },
   {
     kind: ledgerRecord,

@@ -131,6 +131,7 @@ export const CALENDAR: RenewalCalendar = {
       unissued: [],
     },
   ],
+  rehearsals: [],
   unreadable: [],
 };
 

@@ -53,6 +53,41 @@ describe('what is planned and does not exist yet is refused by name', () => {
   });
 });
 
+describe('a rehearsal is refused', () => {
+  const staging = (more = '') =>
+    `  le-staging: { directory: https://acme-staging-v02.api.letsencrypt.org/directory, termsOfServiceAgreed: true${more} }\n`;
+  const first = (name: string, more = '') =>
+    valid('    contact', `    stagingFirst: ${name}\n    contact`).replace(
+      'certificates:',
+      `${staging(more)}certificates:`,
+    );
+  const path = 'issuers.letsencrypt.stagingFirst';
+  test.each([
+    ['at an unknown issuer', first('le-stagin'), `${path}: no issuer has the name "le-stagin"; did you mean`],
+    ['at the issuer itself', first('letsencrypt'), `${path}: expected another issuer than this one`],
+    ['that is no name', first('[le-staging]'), `${path}: expected the name of another issuer`],
+    [
+      'that would be rehearsed itself',
+      first('le-staging', ', stagingFirst: third').replace(
+        'certificates:',
+        `${staging().replace('le-staging', 'third').replace('staging-v02', 'third')}certificates:`,
+      ),
+      `${path}: issuer "le-staging" has a stagingFirst itself`,
+    ],
+    [
+      'at the same directory',
+      first('le-staging').replace('acme-staging-v02', 'acme-v02'),
+      `${path}: issuer "le-staging" has the same directory`,
+    ],
+  ])('%s', (_what, text, expected) => {
+    expect(mistake(text)).toContain(expected);
+  });
+
+  test('and accepted at another issuer', () => {
+    expect(mistakesIn(first('le-staging'))).toEqual([]);
+  });
+});
+
 describe('an issuer is refused', () => {
   const issuer = 'issuers.letsencrypt';
   const extra = (key: string) => valid('    contact', `    ${key}\n    contact`);

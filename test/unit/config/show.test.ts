@@ -20,6 +20,8 @@ const EVERYTHING = `issuers:
     proxy: { url: http://proxy.example.org:3128, user: kacme, password: { file: /proxy.secret } }
     timeout: 90s
     limits: { ordersPerAccount: { count: 7, per: 1h } }
+    stagingFirst: rehearsal
+  rehearsal: { directory: https://staging.example.org/directory, termsOfServiceAgreed: true }
 certificates:
   one: { identifiers: [bücher.example], issuers: [private], key: rsa-4096, profile: edge, preferredChain: Edge Root X1, reuseKey: true }
   both: { identifiers: [both.example], issuers: [private], key: [rsa-3072, ecdsa-p384] }
