@@ -1,4 +1,5 @@
 import { decideAdoption } from '../domain/adoption.ts';
+import { keyFamilyOf } from '../domain/dual.ts';
 import { reportError } from '../domain/errors.ts';
 import type { CertificateSpec, IssuerSpec, KacmeConfig } from '../domain/model.ts';
 import type { AdoptionProblem, CertificateResult } from '../domain/status.ts';
@@ -11,6 +12,7 @@ import type { Bundles } from './bundles.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
 import type { Fleet } from './fleet.ts';
+import { familyHeld } from './renewal-planner.ts';
 
 type Found = Omit<AdoptionFindings, 'problems'> & { readonly problems: readonly AdoptionProblem[] };
 
@@ -59,8 +61,10 @@ export class Adoption {
         origin: active.origin,
         identifiers: active.identifiers,
         notAfter: new Date(active.notAfter),
+        family: familyHeld(spec, active),
       };
-      const request = { identifiers: spec.identifiers, held, candidates };
+      const family = spec.dualOf === undefined ? undefined : keyFamilyOf(spec.key);
+      const request = { identifiers: spec.identifiers, family, held, candidates };
       const decision = decideAdoption(request, this.#deps.clock.now());
       const { reason } = decision;
       if (decision.action === 'keep') return { certificate, action: 'kept', reason, failure: undefined };

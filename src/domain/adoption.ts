@@ -1,3 +1,5 @@
+import { familyName } from './dual.ts';
+import type { KeyFamily } from './model.ts';
 import type { BundleJudgement, CertificateFacts } from './x509.ts';
 
 export interface AdoptionCandidate {
@@ -10,12 +12,15 @@ export interface AdoptionCandidate {
 export interface AdoptionRequest<C extends AdoptionCandidate> {
   /** The configured identifiers, against which coverage is measured. */
   readonly identifiers: readonly string[];
+  /** Of half a dual certificate: the only key family that serves there. Undefined: any. */
+  readonly family: KeyFamily | undefined;
   /** The active bundle. */
   readonly held:
     | {
         readonly origin: 'acme' | 'self-signed' | 'adopted';
         readonly identifiers: readonly string[];
         readonly notAfter: Date;
+        readonly family: KeyFamily | undefined;
       }
     | undefined;
   readonly candidates: readonly C[];
@@ -36,17 +41,18 @@ export type AdoptionDecision<C extends AdoptionCandidate> =
  * configured identifier, the one that lasts longest. None in place of a bundle of kacme's that does all this too.
  */
 export function decideAdoption<C extends AdoptionCandidate>(
-  { identifiers, held, candidates }: AdoptionRequest<C>,
+  { identifiers, family, held, candidates }: AdoptionRequest<C>,
   now: Date,
 ): AdoptionDecision<C> {
   const covers = (names: readonly string[]) => identifiers.every((identifier) => names.includes(identifier));
-  if (held !== undefined && held.origin !== 'self-signed' && now < held.notAfter && covers(held.identifiers))
+  const serves = held !== undefined && (family === undefined || held.family === family);
+  if (serves && held.origin !== 'self-signed' && now < held.notAfter && covers(held.identifiers))
     return { action: 'keep', reason: `holds a CA's certificate until ${held.notAfter.toISOString()}` };
   if (candidates.length === 0) return { action: 'keep', reason: 'nothing to adopt was found' };
   const good: { candidate: C; facts: CertificateFacts }[] = [];
   const objections: string[] = [];
   for (const candidate of candidates) {
-    const objection = objectionTo(candidate, identifiers, now);
+    const objection = objectionTo(candidate, { identifiers, family }, now);
     if (typeof objection === 'string') objections.push(`${candidate.where} ${objection}`);
     else good.push({ candidate, facts: objection });
   }
@@ -64,12 +70,13 @@ export function decideAdoption<C extends AdoptionCandidate>(
 
 function objectionTo(
   { judgement, revoked }: AdoptionCandidate,
-  identifiers: readonly string[],
+  { identifiers, family }: Pick<AdoptionRequest<AdoptionCandidate>, 'identifiers' | 'family'>,
   now: Date,
 ): string | CertificateFacts {
   if (judgement.state === 'broken') return `cannot be used: ${judgement.reason}`;
   const { facts } = judgement;
   if (revoked) return 'was revoked';
+  if (family !== undefined && facts.family !== family) return `has no ${familyName(family)} key`;
   if (facts.selfSigned) return 'is self-signed';
   if (now >= facts.notAfter) return `expired at ${facts.notAfter.toISOString()}`;
   if (now < facts.notBefore) return `is not valid before ${facts.notBefore.toISOString()}`;

@@ -174,3 +174,23 @@ test('a certificate keeps its bundle when it becomes dual and single again', asy
   });
   expect(service.log().filter(({ msg }) => msg === 'rollout halted')).toEqual([]);
 });
+
+test('a pair that was there before kacme is adopted, each half by its key', async () => {
+  const ca = testCa('CA of before').intermediate('Issuing CA of before');
+  const ecdsa = ca.issue([NAME]);
+  const rsa = ca.issue([NAME], { keyType: 'rsa-2048', notAfter: new Date(Date.now() + 200 * 86_400_000) });
+  const lab = await start({
+    bundlePem: ecdsa.bundlePem,
+    haproxy: { certificates: { [RSA]: rsa.bundlePem } },
+    overlay: dual(['ecdsa-p256', 'rsa-2048']),
+  });
+  const adopted = await lab.kacme.run('adopt', '--from', 'hosts', '--json');
+  expect(adopted).toMatchObject({ status: 0 });
+  expect((JSON.parse(adopted.stdout) as Summary).places).toMatchObject([
+    { certificate: 'site', action: 'left', inSync: true },
+    { certificate: 'site-rsa', action: 'left', inSync: true },
+  ]);
+  const { certificates } = await lab.kacme.settled();
+  expect(held(certificates, lab)).toEqual({ ecdsa: [ecdsa.fingerprint256], rsa: [rsa.fingerprint256] });
+  expect(await shown(lab)).toEqual(held(certificates, lab));
+});

@@ -24,7 +24,12 @@ function candidate(
   return { where, judgement: { state: 'loadable', facts }, revoked };
 }
 
-const valid = { origin: 'acme', identifiers: NAMES, notAfter: new Date('2026-03-10T00:00:00Z') } as const;
+const valid = {
+  origin: 'acme',
+  identifiers: NAMES,
+  notAfter: new Date('2026-03-10T00:00:00Z'),
+  family: undefined,
+} as const;
 const good = candidate('h1');
 const longer = candidate('h2', { notAfter: new Date('2026-05-01T00:00:00Z') });
 
@@ -35,7 +40,10 @@ test.each([
   { when: 'what is held covers less', held: { ...valid, identifiers: ['a.test'] } },
 ])('what lasts longest is adopted when $when, and the other is known as own', ({ held }) => {
   const again = candidate('h2', { notAfter: new Date('2026-05-01T00:00:00Z') });
-  const decision = decideAdoption({ identifiers: NAMES, held, candidates: [good, longer, good, again] }, NOW);
+  const decision = decideAdoption(
+    { identifiers: NAMES, family: undefined, held, candidates: [good, longer, good, again] },
+    NOW,
+  );
   expect(decision).toMatchObject({ action: 'adopt', candidate: longer });
   expect('others' in decision && decision.others.map(({ fingerprint256 }) => fingerprint256)).toEqual([
     'h1'.padEnd(64, '0'),
@@ -87,8 +95,19 @@ test.each([
     says: 'h1 cannot be used: it holds no private key',
   },
 ])('nothing is adopted when $when', ({ held, candidates, says }) => {
-  expect(decideAdoption({ identifiers: NAMES, held, candidates }, NOW)).toEqual({
+  expect(decideAdoption({ identifiers: NAMES, family: undefined, held, candidates }, NOW)).toEqual({
     action: 'keep',
     reason: expect.stringContaining(says),
   });
+});
+
+test('half a dual certificate adopts what has a key of its family, whatever lasts longer or is held', () => {
+  const rsa = candidate('rsa', { family: 'rsa', notAfter: new Date('2026-05-01T00:00:00Z') });
+  const ecdsa = candidate('ecdsa', { family: 'ecdsa' });
+  const held = { ...valid, family: 'rsa' } as const;
+  const half = (family: 'ecdsa' | 'rsa', candidates: readonly AdoptionCandidate[]) =>
+    decideAdoption({ identifiers: NAMES, family, held, candidates }, NOW);
+  expect(half('ecdsa', [rsa, ecdsa])).toMatchObject({ action: 'adopt', candidate: ecdsa, others: [] });
+  expect(half('ecdsa', [rsa])).toEqual({ action: 'keep', reason: 'rsa has no ECDSA key' });
+  expect(half('rsa', [rsa])).toMatchObject({ action: 'keep', reason: expect.stringContaining('holds a CA') });
 });
