@@ -67,8 +67,11 @@ export interface TestSshd extends AsyncDisposable {
   thaw(): void;
   /** From now on nobody can log in, or again. */
   allowLogin(allowed: boolean): Promise<void>;
-  /** Restarts it with new host keys, as a reinstalled host would have; known_hosts stays. */
-  rotateHostKeys(): Promise<void>;
+  /**
+   * Restarts it with new host keys, as a reinstalled host would have; known_hosts stays. `announce` is told of them, as
+   * `hostPublicKeys` would tell, before sshd uses them.
+   */
+  rotateHostKeys(announce?: (keys: readonly string[]) => Promise<void>): Promise<void>;
   /** Stops it and removes its directory. */
   close(): Promise<void>;
 }
@@ -160,13 +163,14 @@ export async function startSshd(options: SshdOptions = {}): Promise<TestSshd> {
     freeze: () => signalAll(pids(), 'SIGSTOP'),
     thaw: () => signalAll(pids(), 'SIGCONT'),
     allowLogin: (allowed) => writeFile(authorizedKeys, allowed ? `${identity.publicKey}\n` : ''),
-    rotateHostKeys: async () => {
+    rotateHostKeys: async (announce) => {
       await stop();
       for (const { path, type } of hostKeys) {
         await Promise.all([rm(path), rm(`${path}.pub`)]);
         await makeKey(path, type);
       }
       await giveTo(account, directory);
+      await announce?.(await hostPublicKeys());
       await start();
     },
     close,
