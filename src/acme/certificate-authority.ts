@@ -63,6 +63,7 @@ export function connectCertificateAuthorities(deps: CertificateAuthorityDeps): C
         issuer: issuer.name,
         dispatcher,
         timeoutMs: issuer.timeoutMs,
+        secure: issuer.directory.startsWith('https:'),
         proxyUrl: issuer.proxy?.url,
         userAgent: `kacme/${deps.version} (node ${process.versions.node})`,
         clock: deps.clock,

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Dispatcher } from 'undici';
 import { KacmeError, reportError } from '../domain/errors.ts';
@@ -55,6 +56,8 @@ export interface AcmeTransportOptions {
   readonly dispatcher: () => Dispatcher;
   /** Bound of one request, from its start to the end of its body. */
   readonly timeoutMs: number;
+  /** Whether everything goes over https (RFC 8555 section 6.1), as the directory does. */
+  readonly secure: boolean;
   readonly userAgent: string;
   /** For messages. */
   readonly proxyUrl: string | undefined;
@@ -106,11 +109,14 @@ export class AcmeTransport {
   }
 
   async #exchange(request: AcmeRequest, { signal }: { signal: AbortSignal }): Promise<AcmeResponse> {
-    const { dispatcher, timeoutMs, userAgent, proxyUrl, clock } = this.#options;
+    const { dispatcher, timeoutMs, secure, userAgent, proxyUrl, clock } = this.#options;
     const deadline = new Deadline(timeoutMs, { signal });
     let phase: 'answer' | 'body' = 'answer';
     try {
-      const { origin, pathname, search } = new URL(request.url);
+      const { protocol, origin, pathname, search } = new URL(request.url);
+      if (protocol !== 'https:' && secure) {
+        throw malformedError(request, 'its URL, which the CA gave, does not begin with https:');
+      }
       const answer = await dispatcher().request({
         origin,
         path: `${pathname}${search}`,
@@ -121,7 +127,7 @@ export class AcmeTransport {
           ...(request.body === undefined ? {} : { 'content-type': 'application/jose+json' }),
         },
         body: request.body ?? null,
-        // undici would close the connection after each HEAD: newNonce is the first request of most.
+        // undici closes the connection after each HEAD unless it is told not to and the CA says keep-alive too.
         reset: false,
         headersTimeout: 0,
         bodyTimeout: 0,
@@ -132,6 +138,8 @@ export class AcmeTransport {
       this.#keepNonce(header('replay-nonce'));
       phase = 'body';
       const body = await answer.body.text();
+      // undici takes a connection for busy until the loop has turned, and would open another one for the next request.
+      await setImmediate();
       const notBefore = parseRetryAfter(header('retry-after'), clock.now());
       const response = { request, status: answer.statusCode, body, notBefore, header, headers };
       return accept(response, clock.now());

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import { KacmeError } from '../domain/errors.ts';
+import { KacmeError, reportError } from '../domain/errors.ts';
 import { isFinalRefusal } from '../domain/failure.ts';
 import type { CertificateSpec } from '../domain/model.ts';
 import { RateLimitNearError } from '../domain/rate-limit-error.ts';
@@ -24,6 +24,9 @@ import type { LedgerWrite, RateBook } from './rate-book.ts';
 import { backoffRecord, challengeRecord, listRecords, loadRecord, orderRecord } from './records.ts';
 import type { Rehearsals } from './rehearsals.ts';
 import { rateLimitedUntil } from './retry-after.ts';
+
+/** A clock may be behind that of the CA by so much; most CAs allow for an hour. */
+const CLOCK_SKEW_MS = 60_000;
 
 /** What an order led to, and the record in which it still stands. */
 interface Obtained {
@@ -172,10 +175,11 @@ export class CertificateIssuer {
     }
     if (order.status === 'processing') order = await authority.awaitOrder(order.url, options);
     if (order.status !== 'valid' || order.certificate === undefined) {
-      await journal.abandon(stored, order.error ?? `the order is ${order.status}`, options);
+      const reason = order.error ?? deadEndOf(order);
+      await journal.abandon(stored, reason, options);
       throw new KacmeError(
         'ERR_ACME_ORDER',
-        `order ${order.url} for ${spec.identifiers.join(', ')} is ${order.status}: ${order.error ?? 'the CA gives no reason'}`,
+        `order ${order.url} for ${spec.identifiers.join(', ')} is ${order.status}: ${reason}`,
         {
           retry: 'later',
           problems: order.problems ?? [],
@@ -183,7 +187,9 @@ export class CertificateIssuer {
         },
       );
     }
-    const chainPem = await downloadChain(order.certificate, terms, issuer, authority, options);
+    const { certificate: url } = order;
+    const download = () => downloadChain(url, terms, issuer, authority, options);
+    const chainPem = await this.#believed(download, { stored, journal }, options);
     const flaw = flawOf(spec, chainPem, stored.order.keyPem, this.#deps.clock.now());
     if (flaw !== undefined) {
       // The CA would give the same chain again.
@@ -244,6 +250,21 @@ export class CertificateIssuer {
         this.#bundles.activate(spec, made, { conditions: [own, ...conditions], puts, deletes }, options),
       options,
     );
+  }
+
+  /** The order goes with a chain that its CA got wrong: it would give the same one again. */
+  async #believed(
+    download: () => Promise<string>,
+    { stored, journal }: { stored: StoredOrder; journal: OrderJournal },
+    options: EffectOptions,
+  ): Promise<string> {
+    try {
+      return await download();
+    } catch (error) {
+      const { code, message } = reportError(error);
+      if (code === 'ERR_CERTIFICATE_UNUSABLE') await journal.abandon(stored, message, options);
+      throw error;
+    }
   }
 
   #lineageOf(spec: CertificateSpec, issuer: string, options: { signal: AbortSignal }): Promise<OrderLineage> {
@@ -341,12 +362,19 @@ function requireHttp01(authorization: Authorization): NonNullable<Authorization[
   );
 }
 
+/** Why an order without an error of its own leads to no certificate. */
+const deadEndOf = ({ status }: Order): string =>
+  status === 'valid' ? 'but the CA names no certificate for it' : 'the CA gives no reason';
+
 /** Why a download is not believed: it must fit the key, cover every identifier and be valid now. */
 function flawOf(spec: CertificateSpec, chainPem: string, keyPem: string, now: Date): string | undefined {
   const content = readBundlePem(renderBundlePem(chainPem, keyPem));
   if (content.state === 'broken') return content.reason;
-  const { identifiers, notAfter } = content.facts;
+  const { identifiers, notBefore, notAfter } = content.facts;
   const missing = spec.identifiers.filter((identifier) => !identifiers.includes(identifier));
   if (missing.length > 0) return `it does not cover ${missing.join(', ')}`;
-  return now < notAfter ? undefined : `it expired at ${notAfter.toISOString()}`;
+  if (now >= notAfter) return `it expired at ${notAfter.toISOString()}`;
+  return notBefore.getTime() - now.getTime() > CLOCK_SKEW_MS
+    ? `it is not valid before ${notBefore.toISOString()} (is the clock here right?)`
+    : undefined;
 }

@@ -31,6 +31,7 @@ export function judgeFailure(failure: Failure): FailureVerdict {
 export const isFinalRefusal = (problem: string): boolean => FINAL_REFUSALS.has(problem);
 
 const LOCAL: ReadonlySet<ErrorCode> = new Set([
+  'ERR_ACME_PROXY',
   'ERR_CONFIG_UNREADABLE',
   'ERR_SECRET_UNREADABLE',
   'ERR_STORE_CONFLICT',
@@ -57,6 +58,7 @@ const FAULTS: Readonly<Partial<Record<ErrorCode, Fault>>> = {
   ERR_CONFIG_UNREADABLE: 'issuer',
   ERR_SECRET_UNREADABLE: 'issuer',
   ERR_ACME_UNREACHABLE: 'issuer',
+  ERR_ACME_PROXY: 'issuer',
   ERR_ACME_TIMEOUT: 'issuer',
   ERR_ACME_RATE_LIMITED: 'issuer',
   ERR_RATE_LIMIT_NEAR: 'issuer',

@@ -148,10 +148,11 @@ describe('replaces', () => {
   ])('refused with $status $type is left out of a second order', async ({ status, type }, { signal }) => {
     const replaces = await issued(`${type.toLowerCase()}.test`, signal);
     const problem = JSON.stringify({ type: `urn:ietf:params:acme:error:${type}`, detail: 'no' });
-    front.failWith((request, response) => {
-      front.failWith(undefined);
-      refusal(status, { 'content-type': 'application/problem+json' }, problem)(request, response);
-    }, '/order-plz');
+    front.rules({
+      path: '/order-plz',
+      fault: refusal(status, { 'content-type': 'application/problem+json' }, problem),
+      times: 1,
+    });
     const order = await connection.authority.newOrder([`${type.toLowerCase()}.test`], {
       ...effect(signal),
       replaces,

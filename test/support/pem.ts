@@ -21,7 +21,7 @@ export interface CertificateOptions {
   readonly notBefore?: Date;
   /** In 90 days when not given. */
   readonly notAfter?: Date;
-  /** Certifies this key instead of a new one. */
+  /** Certifies this key instead of a new one; of a public one there is no `keyPem`. */
   readonly key?: KeyObject;
 }
 
@@ -116,7 +116,7 @@ function makeCertificate(
   const certPem = certificate.toString();
   const issuerIsRoot = issuer === undefined || issuer.certificate.issuer === issuer.certificate.subject;
   const chainPem = issuerIsRoot ? certPem : certPem + issuer.chainPem;
-  const keyPem = key.export({ type: 'pkcs8', format: 'pem' }).toString();
+  const keyPem = key.type === 'public' ? '' : key.export({ type: 'pkcs8', format: 'pem' }).toString();
   const fingerprint256 = createHash('sha256').update(certificate.raw).digest('hex');
   return { certificate, key, certPem, keyPem, chainPem, bundlePem: chainPem + keyPem, fingerprint256 };
 }
@@ -141,7 +141,7 @@ const name = (commonName: string): Buffer =>
 const commonNameOf = ({ certificate }: TestCertificate): string => certificate.subject.replace(/^CN=/, '');
 
 const publicKeyInfo = (key: KeyObject): Buffer =>
-  createPublicKey(key).export({ type: 'spki', format: 'der' });
+  (key.type === 'public' ? key : createPublicKey(key)).export({ type: 'spki', format: 'der' });
 
 const keyIdentifier = (key: KeyObject): Buffer => createHash('sha1').update(publicKeyInfo(key)).digest();
 
