@@ -3,18 +3,27 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { Client } from 'ssh2';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Client, type ClientChannel } from 'ssh2';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { HostSession } from '../../src/ports/host-session.ts';
 import { heldMandate } from '../support/mandate.ts';
 import { giveTo } from '../support/ownership.ts';
-import { labAccount } from '../support/programs.ts';
+import { labAccount, programs } from '../support/programs.ts';
 import { scratchDirectory } from '../support/scratch.ts';
 import { openSession, sshTarget } from '../support/ssh-target.ts';
 import { createIdentity, startSshd, type TestSshd } from '../support/sshd.ts';
 
 const { signal } = new AbortController();
 const account = labAccount();
+
+/** The forced command of the documentation for an sshd without the sftp subsystem. */
+async function forcedSftpServer(): Promise<string> {
+  const page = await readFile(new URL('../../docs/ssh.md', import.meta.url), 'utf8');
+  const line = /```sshd_config\n {4}(ForceCommand \S+sftp-server .*)\n```/.exec(page)?.[1];
+  if (line === undefined)
+    throw new Error('docs/ssh.md has a forced command for an sshd without the subsystem');
+  return line.replace('/usr/lib/openssh/sftp-server', programs().sftpServer);
+}
 
 /** The block of the documentation, with its user and paths replaced by those of the lab. */
 async function documentedBlock(paths: { socket: string; authorizedKeys: string }): Promise<string> {
@@ -143,4 +152,57 @@ describe('the account of docs/ssh.md', () => {
     );
     await expect(shell).rejects.toThrow(/pseudo-terminal/);
   });
+});
+
+test('without the subsystem, the account is given the sftp-server and nothing else, and a second socket', async () => {
+  const root = await scratchDirectory(account);
+  onTestFinished(() => root.remove());
+  const at = (name: string) => join(root.path, name);
+  const sockets = ['haproxy.sock', 'master.sock'].map(at);
+  for (const path of sockets) {
+    const greeter = createServer((socket) => socket.end(path));
+    await once(greeter.listen(path), 'listening');
+    onTestFinished(() => void greeter.close());
+  }
+  const identity = await createIdentity(at('id'));
+  await writeFile(at('authorized_keys'), `restrict,port-forwarding ${identity.publicKey}\n`);
+  const [first = '', second = ''] = sockets;
+  const block = await documentedBlock({ socket: first, authorizedKeys: at('authorized_keys') });
+  const forced = block
+    .replace(/ForceCommand .*/, await forcedSftpServer())
+    .replace(/(PermitOpen .*)/, `$1 [${second}]:*`);
+  await writeFile(at('kacme.conf'), forced);
+  await giveTo(account, root.path);
+  await giveTo({ uid: 0, gid: 0 }, identity.identityFile);
+  const sshd = await startSshd({
+    account: 'shell',
+    identity: { ...identity, publicKey: '# the block names another file' },
+    configLines: [`Include ${at('kacme.conf')}`],
+  });
+  onTestFinished(() => sshd.close());
+  const { pool, host } = sshTarget(sshd, { sftp: { exec: '/usr/lib/openssh/sftp-server' } });
+  const session = await openSession(pool, host, { signal });
+  onTestFinished(() => session.close());
+
+  const effect = { signal, mandate: heldMandate() };
+  await session.createFile(at('bundle'), Buffer.from('bundle'), effect);
+  expect(await session.stat(at('bundle'), { signal })).toMatchObject({ mode: 0o600, size: 6 });
+  for (const path of sockets) expect(await text(await session.connectSocket(path, { signal }))).toBe(path);
+
+  const client = new Client();
+  client.connect({
+    host: sshd.address,
+    port: sshd.port,
+    username: sshd.user,
+    privateKey: await readFile(sshd.identityFile),
+  });
+  await once(client, 'ready');
+  const channel = await new Promise<ClientChannel>((resolve, reject) =>
+    client.exec(`touch ${at('executed')}`, (error, opened) => (error ? reject(error) : resolve(opened))),
+  );
+  channel.resume().end();
+  await once(channel, 'close');
+  client.end();
+  await once(client, 'close');
+  expect(await session.stat(at('executed'), { signal })).toBeUndefined();
 });
