@@ -2,12 +2,13 @@ import { decideAdoption } from '../domain/adoption.ts';
 import { keyFamilyOf } from '../domain/dual.ts';
 import { reportError } from '../domain/errors.ts';
 import type { CertificateSpec, IssuerSpec, KacmeConfig } from '../domain/model.ts';
-import type { AdoptionProblem, CertificateResult } from '../domain/status.ts';
+import type { AccountAdoption, AdoptionProblem, CertificateResult } from '../domain/status.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import { readBundlePem, splitBundlePem } from '../domain/x509.ts';
-import type { AdoptionFindings, FoundBundle } from '../ports/adoption-source.ts';
+import type { AdoptionFindings, FoundAccount, FoundBundle } from '../ports/adoption-source.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { AdoptionOrigin } from '../ports/service.ts';
+import type { Accounts } from './accounts.ts';
 import type { Bundles } from './bundles.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
@@ -16,16 +17,24 @@ import { familyHeld } from './renewal-planner.ts';
 
 type Found = Omit<AdoptionFindings, 'problems'> & { readonly problems: readonly AdoptionProblem[] };
 
-/** Takes over certificates that were issued before kacme came, so that none is ordered anew. */
+export interface AdoptionParts {
+  readonly bundles: Bundles;
+  readonly accounts: Accounts;
+  readonly fleet: Fleet;
+}
+
+/** Takes over certificates and accounts that were issued before kacme came, so that none is ordered anew. */
 export class Adoption {
   readonly #config: KacmeConfig;
   readonly #bundles: Bundles;
+  readonly #accounts: Accounts;
   readonly #fleet: Fleet;
   readonly #deps: AppDeps;
 
-  constructor(config: KacmeConfig, bundles: Bundles, fleet: Fleet, deps: AppDeps) {
+  constructor(config: KacmeConfig, { bundles, accounts, fleet }: AdoptionParts, deps: AppDeps) {
     this.#config = config;
     this.#bundles = bundles;
+    this.#accounts = accounts;
     this.#fleet = fleet;
     this.#deps = deps;
   }
@@ -81,6 +90,48 @@ export class Adoption {
     } catch (error) {
       const failure = reportError(expectedFailure(error, effects ?? { signal }));
       return { certificate, action: 'failed', reason: failure.message, failure };
+    }
+  }
+
+  /** Each issuer that has no account yet gets the first of those found at its CA that the CA knows. */
+  async adoptAccounts(
+    found: readonly FoundAccount[],
+    { signal, effects }: { readonly signal: AbortSignal; readonly effects: EffectOptions | undefined },
+  ): Promise<readonly AccountAdoption[]> {
+    const results = await waitForAll(
+      Object.values(this.#config.issuers).map(async (issuer) => {
+        const there = found.filter(({ url }) => isAt(url, issuer));
+        const outcomes: AccountAdoption[] = [];
+        for (const account of there) {
+          if (outcomes.some(({ action }) => action === 'adopted' || action === 'planned')) break;
+          outcomes.push(await this.#adoptAccount(issuer.name, account, { signal, effects }));
+        }
+        return outcomes;
+      }),
+    );
+    return results.flat();
+  }
+
+  async #adoptAccount(
+    issuer: string,
+    { where, url, keyPem }: FoundAccount,
+    { signal, effects }: { readonly signal: AbortSignal; readonly effects: EffectOptions | undefined },
+  ): Promise<AccountAdoption> {
+    const told = { issuer, where, failure: undefined };
+    try {
+      if (effects === undefined) {
+        const [own] = await this.#accounts.show([issuer], { signal });
+        return own?.url === undefined
+          ? { ...told, action: 'planned', reason: url }
+          : { ...told, action: 'kept', reason: `kacme has ${own.url}` };
+      }
+      const recover = { action: 'recover', issuer, keyPem, replace: false } as const;
+      const { done } = await this.#accounts.change(recover, effects);
+      return { ...told, action: 'adopted', reason: done };
+    } catch (error) {
+      const failure = reportError(expectedFailure(error, effects ?? { signal }));
+      if (failure.code === 'ERR_ACCOUNT_EXISTS') return { ...told, action: 'kept', reason: failure.message };
+      return { ...told, action: 'failed', reason: failure.message, failure };
     }
   }
 

@@ -122,7 +122,11 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
       deps,
     );
     this.fleet = new Fleet(config, this.#bundles, this.#coordination.canaries, deps);
-    this.#adoption = new Adoption(config, this.#bundles, this.fleet, deps);
+    this.#adoption = new Adoption(
+      config,
+      { bundles: this.#bundles, accounts: this.#accounts, fleet: this.fleet },
+      deps,
+    );
   }
 
   async status({ signal }: { signal: AbortSignal }): Promise<Status> {
@@ -315,10 +319,14 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
     const effects = dryRun ? undefined : this.#effects(signal);
     const sinceMs = this.#deps.clock.monotonicMs();
     const specs = certificatesNamed(this.#config, names);
-    const { bundles, problems } = await this.#adoption.find(origin, specs, { signal });
+    const found = await this.#adoption.find(origin, specs, { signal });
+    const { problems } = found;
     for (const { where, reason } of problems) onProgress({ message: `${where}: not read (${reason})` });
+    const accounts = await this.#adoption.adoptAccounts(found.accounts, { signal, effects });
+    for (const { issuer, action, reason } of accounts)
+      onProgress({ message: `account at ${issuer}: ${action} (${reason})` });
     const certificates = await waitForAll(
-      specs.map((spec) => this.#adoption.adopt(spec, bundles, { signal, effects })),
+      specs.map((spec) => this.#adoption.adopt(spec, found.bundles, { signal, effects })),
     );
     for (const { certificate, action, reason } of certificates) {
       onProgress({ message: `${certificate}: ${action} (${reason})` });
@@ -337,8 +345,9 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
       certificates,
       places.filter(({ certificate }) => adopted.includes(certificate)),
     );
-    const partly = summary.outcome === 'done' && problems.length > 0;
-    return { ...summary, outcome: partly ? 'partly' : summary.outcome, problems };
+    const whole = problems.length === 0 && accounts.every(({ action }) => action !== 'failed');
+    const outcome = summary.outcome === 'done' && !whole ? 'partly' : summary.outcome;
+    return { ...summary, outcome, accounts, problems };
   }
 
   async distribute(

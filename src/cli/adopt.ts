@@ -3,7 +3,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import type { AdoptionOrigin } from '../ports/service.ts';
 import type { CliContext } from './context.ts';
 import { viewOf } from './render/style.ts';
-import { renderProblems } from './render/summary.ts';
+import { renderAdoption } from './render/summary.ts';
 import { askService, CHANGE_STATUSES, type EndWith, helpEnd, reportSummary } from './service-command.ts';
 
 interface AdoptOptions {
@@ -14,7 +14,7 @@ interface AdoptOptions {
 
 export function adoptCommand(context: CliContext, endWith: EndWith): Command {
   return new Command('adopt')
-    .description('Take over valid certificates that exist already, instead of ordering new ones')
+    .description('Take over valid certificates and accounts that exist already, instead of ordering new ones')
     .argument('[names...]', 'names of certificates, as configured (default: all of them)')
     .addOption(
       new Option('--from <source>', "hosts, lego:DIR (lego's --path) or certbot:DIR (/etc/letsencrypt)")
@@ -28,7 +28,8 @@ export function adoptCommand(context: CliContext, endWith: EndWith): Command {
       [
         '',
         'Taken over is what a CA issued, is valid now and covers every configured identifier; of several, what lasts longest.',
-        'Nothing replaces a certificate of kacme that does all this too. The source is only read. It is renewed by kacme',
+        'Nothing replaces a certificate of kacme that does all this too, nor an account that it has. The source is only read.',
+        'What was taken over is renewed by kacme',
         'when it is due, so stop the other program first: two writers undo each other.',
         helpEnd(
           [
@@ -47,7 +48,7 @@ export function adoptCommand(context: CliContext, endWith: EndWith): Command {
         service.adopt({ origin, names, dryRun }, asked),
       );
       const { stdout, env } = context;
-      if (!json) stdout.write(renderProblems(summary.problems, viewOf(stdout, env)));
+      if (!json) stdout.write(renderAdoption(summary, viewOf(stdout, env)));
       reportSummary(context, summary, { json }, endWith);
     });
 }

@@ -121,7 +121,17 @@ export interface Summary {
 
 /** What `kacme adopt` did; `problems` are sources that told nothing. */
 export interface AdoptionSummary extends Summary {
+  readonly accounts: readonly AccountAdoption[];
   readonly problems: readonly AdoptionProblem[];
+}
+
+/** What became of an ACME account that another client holds. */
+export interface AccountAdoption {
+  readonly issuer: string;
+  readonly where: string;
+  readonly action: 'adopted' | 'kept' | 'planned' | 'failed';
+  readonly reason: string;
+  readonly failure: ErrorReport | undefined;
 }
 
 export interface AdoptionProblem {

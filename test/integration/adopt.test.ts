@@ -1,4 +1,4 @@
-import { X509Certificate } from 'node:crypto';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
@@ -140,13 +140,22 @@ describe('from the directory of another client', () => {
   const fingerprintOf = async (path: string) =>
     new X509Certificate(await readFile(path)).fingerprint256.replaceAll(':', '').toLowerCase();
 
-  test("lego's certificate is adopted with its issuer, and stays when it is asked for again", async () => {
+  test("lego's certificate and account are adopted, and stay when they are asked for again", async () => {
     const directory = await legoDirectory();
-    const { status, summary } = await adopt('--from', `lego:${directory}`);
-    expect({ status, ...summary }).toMatchObject({
+    expect((await adopt('--from', `lego:${directory}`, '--dry-run')).summary).toMatchObject({
+      certificates: [{ action: 'planned' }],
+      accounts: [{ issuer: 'pebble', action: 'planned' }],
+    });
+    const { summary } = await adopt('--from', `lego:${directory}`);
+    expect(summary).toMatchObject({
       certificates: [{ action: 'adopted' }],
+      accounts: [
+        { issuer: 'pebble', action: 'adopted', reason: expect.stringContaining('recovered by its key') },
+      ],
       problems: [],
     });
+    const shown = await lab.kacme.run('account', 'show', '--json');
+    expect(shown.stdout).toContain((summary.accounts[0]?.reason ?? '').split(' ')[1]);
     expect(await theCertificate()).toMatchObject({
       state: 'valid',
       issuer: 'pebble',
@@ -154,10 +163,11 @@ describe('from the directory of another client', () => {
     });
     expect((await adopt('--from', `lego:${directory}`)).summary).toMatchObject({
       certificates: [{ action: 'kept', reason: expect.stringContaining("holds a CA's certificate") }],
+      accounts: [{ action: 'adopted', reason: expect.stringContaining('nothing changed') }],
     });
   });
 
-  test("certbot's certificate is adopted where it lies now, also after its directory was moved", async () => {
+  test("certbot's certificate and account are adopted where they lie now, also after its directory was moved", async () => {
     const lego = await legoDirectory();
     const scratch = await scratchDirectory();
     onTestFinished(scratch.remove);
@@ -176,12 +186,30 @@ describe('from the directory of another client', () => {
       ].join('\n'),
     );
     const fingerprint256 = await fingerprintOf(`${certificate}.crt`);
+    const legoAccounts = join(
+      lego,
+      'accounts',
+      ...(await readdir(join(lego, 'accounts'))),
+      'ops@example.org',
+    );
+    const own = join(scratch.path, 'accounts', 'ca.test', 'dir', '0123abcd');
+    await mkdir(own, { recursive: true });
+    const { registration } = JSON.parse(await readFile(join(legoAccounts, 'account.json'), 'utf8')) as {
+      registration: { uri: string };
+    };
+    const key = createPrivateKey(await readFile(join(legoAccounts, 'keys', 'ops@example.org.key')));
+    await writeFile(join(own, 'regr.json'), JSON.stringify({ body: {}, uri: registration.uri }));
+    await writeFile(join(own, 'private_key.json'), JSON.stringify(key.export({ format: 'jwk' })));
     await rename(`${certificate}.crt`, join(scratch.path, 'live', 'site.test', 'fullchain.pem'));
     await rename(`${certificate}.key`, join(scratch.path, 'live', 'site.test', 'privkey.pem'));
 
     const { summary } = await adopt('--from', `certbot:${scratch.path}`);
 
-    expect(summary).toMatchObject({ certificates: [{ action: 'adopted' }], problems: [] });
+    expect(summary).toMatchObject({
+      certificates: [{ action: 'adopted' }],
+      accounts: [{ action: 'adopted', reason: expect.stringContaining(registration.uri) }],
+      problems: [],
+    });
     expect(await theCertificate()).toMatchObject({ issuer: 'pebble', fingerprint256 });
   });
 

@@ -1,5 +1,5 @@
 import type { ErrorReport } from '../../domain/errors.ts';
-import type { AdoptionProblem, CertificateResult, PlaceResult, Summary } from '../../domain/status.ts';
+import type { AdoptionSummary, CertificateResult, PlaceResult, Summary } from '../../domain/status.ts';
 import { hostFailures, renderFailures, type ShownFailure, shortReason } from './failure.ts';
 import { paint, type Tone, type View } from './style.ts';
 import { type Cell, renderTable } from './table.ts';
@@ -36,11 +36,24 @@ export function renderSummary(summary: Summary, view: View): string {
     .join('\n');
 }
 
-/** Sources that told nothing, each with its reason. */
-export function renderProblems(problems: readonly AdoptionProblem[], view: View): string {
-  if (problems.length === 0) return '';
-  const rows = problems.map(({ where, reason }) => [where, reason]);
-  return `${renderTable(['NOT READ', 'REASON'], rows, view)}\n`;
+/** What `kacme adopt` found besides certificates: accounts, and sources that told nothing. */
+export function renderAdoption({ accounts, problems }: AdoptionSummary, view: View): string {
+  const found = accounts.map(({ issuer, action, reason }) => [
+    issuer,
+    { text: action, tone: CERTIFICATE_TONES[action] },
+    reason,
+  ]);
+  return [
+    tableUnlessEmpty(['ACCOUNT AT', 'ACTION', 'REASON'], found, view),
+    tableUnlessEmpty(
+      ['NOT READ', 'REASON'],
+      problems.map(({ where, reason }) => [where, reason]),
+      view,
+    ),
+  ]
+    .filter((part) => part !== '')
+    .map((part) => `${part}\n`)
+    .join('');
 }
 
 function tableUnlessEmpty(

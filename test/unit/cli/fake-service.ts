@@ -164,7 +164,7 @@ export function fakeService(overrides: Partial<KacmeService> = {}): KacmeService
     bootstrap: async () => SUMMARY,
     renew: async () => SUMMARY,
     rollback: async () => SUMMARY,
-    adopt: async () => ({ ...SUMMARY, problems: [] }),
+    adopt: async () => ({ ...SUMMARY, accounts: [], problems: [] }),
     distribute: async () => SUMMARY,
     reloadConfig: async () => undefined,
     ...overrides,
