@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { canonicalIdentifier, isIpAddress } from '../../../src/domain/ip-address.ts';
+import { limitedOrder } from '../../../src/domain/rate-limits.ts';
 import { countedUnder } from '../../../src/domain/registered-domain.ts';
 
 const SUFFIXES = ['co.uk', 'github.io', 'org'];
@@ -45,4 +46,15 @@ test.each([
   ['::', '::'],
 ])('%s is spelled %s', (identifier, expected) => {
   expect(canonicalIdentifier(identifier)).toBe(expected);
+});
+
+test("an order's addresses are counted by themselves or by their network, each once", () => {
+  const identifiers = ['192.0.2.7', '192.0.2.8', '2001:db8::7', '2001:db8::8', 'www.example.org'];
+  const { domains, failures } = limitedOrder({ account: 'le', identifiers, kind: 'new' }, registeredDomain);
+  expect(domains.map(({ key }) => key)).toEqual(
+    ['192.0.2.7', '192.0.2.8', '2001:db8:0:0::/64', 'example.org'].map(
+      (one) => `certificatesPerDomain/${one}`,
+    ),
+  );
+  expect(failures.map(({ key }) => key)).toContain('failedAuthorizations/2001:db8::8 for le');
 });
