@@ -22,7 +22,7 @@ import { servingFrom } from './probes.ts';
 import { assertProfileOffered } from './profile.ts';
 import type { LedgerWrite, RateBook } from './rate-book.ts';
 import { backoffRecord, challengeRecord, listRecords, loadRecord, orderRecord } from './records.ts';
-import type { Rehearsals } from './rehearsals.ts';
+import { type Rehearsals, rehearsalOf } from './rehearsals.ts';
 import { rateLimitedUntil } from './retry-after.ts';
 
 /** A clock may be behind that of the CA by so much; most CAs allow for an hour. */
@@ -38,6 +38,8 @@ interface Obtained {
 
 interface Attempt {
   readonly spec: CertificateSpec;
+  /** What is ordered for it. */
+  readonly asked: CertificateSpec;
   readonly issuer: string;
   readonly reason: string;
   readonly log: Logger;
@@ -87,18 +89,19 @@ export class CertificateIssuer {
     if (staging !== undefined) {
       const log = this.#deps.log.child({ certificate: spec.name, issuer: staging, rehearsalFor: issuer });
       const keep = (obtained: Obtained) => this.#keepProof(spec, issuer, staging, obtained, options);
-      await this.#attempt({ spec, issuer: staging, reason, log, keep }, options);
+      const asked = rehearsalOf(spec);
+      await this.#attempt({ spec, asked, issuer: staging, reason, log, keep }, options);
     }
     const log = this.#deps.log.child({ certificate: spec.name, issuer });
     const keep = (obtained: Obtained) => this.#activate(spec, issuer, reason, obtained, options);
-    await this.#attempt({ spec, issuer, reason, log, keep }, options);
+    await this.#attempt({ spec, asked: spec, issuer, reason, log, keep }, options);
   }
 
-  async #attempt({ spec, issuer, reason, log, keep }: Attempt, options: EffectOptions): Promise<void> {
+  async #attempt({ spec, asked, issuer, reason, log, keep }: Attempt, options: EffectOptions): Promise<void> {
     const startedMs = this.#deps.clock.monotonicMs();
     log.info({ reason, identifiers: spec.identifiers }, 'issuance started');
     try {
-      const obtainAndKeep = async () => keep(await this.#obtain(spec, issuer, log, options));
+      const obtainAndKeep = async () => keep(await this.#obtain(asked, issuer, log, options));
       await this.#authorities.using(issuer, obtainAndKeep, options);
       log.info({ durationMs: Math.round(this.#deps.clock.monotonicMs() - startedMs) }, 'issuance finished');
     } catch (error) {

@@ -49,5 +49,12 @@ export class Rehearsals {
   }
 }
 
+/** What the rehearsal orders: its CA has roots of other names, and a key that is kept is kept from it. */
+export const rehearsalOf = (spec: CertificateSpec): CertificateSpec => ({
+  ...spec,
+  preferredChain: undefined,
+  reuseKey: false,
+});
+
 const covers = (proof: { readonly identifiers: readonly string[] }, spec: CertificateSpec): boolean =>
   spec.identifiers.every((identifier) => proof.identifiers.includes(identifier));

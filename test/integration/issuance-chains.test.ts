@@ -1,11 +1,12 @@
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import type { Summary } from '../../src/domain/status.ts';
 import { certificatesIn, rootNameOf } from '../../src/domain/x509.ts';
 import { type CaFront, startCaFront } from '../support/faulty-ca.ts';
 import type { Finished } from '../support/kacme.ts';
 import { type LabKacme, labKacme } from '../support/lab-kacme.ts';
+import { startPebble } from '../support/pebble.ts';
 import { selfSigned } from '../support/pem.ts';
 
 let lab: LabKacme;
@@ -97,4 +98,25 @@ test('a service that waits for its configuration goes on when it is mended', asy
   await lab.kacme.settled();
   expect(await installed()).toMatchObject({ root: roots[1] });
   await service.stop();
+});
+
+test('a rehearsal at a CA with other roots is not asked for the chain of the real one', async () => {
+  const [host] = lab.fleet.hosts;
+  if (host === undefined) throw new Error('the lab has a host');
+  const staging = await startPebble({ httpPort: host.haproxy.httpPort, defaultAddress: host.address });
+  onTestFinished(staging.close);
+  const { directoryUrl: directory, caFile } = staging;
+  await lab.kacme.overlay({
+    issuers: {
+      staging: { directory, caFile, termsOfServiceAgreed: true },
+      pebble: { stagingFirst: 'staging' },
+    },
+    certificates: { site: { identifiers: ['site.test', 'new.site.test'], preferredChain: roots[2] } },
+  });
+
+  const renewal = await renew();
+
+  expect(renewal).toMatchObject({ status: 0 });
+  expect(staging.output()).toContain('Issued certificate');
+  expect(await installed()).toMatchObject({ root: roots[2] });
 });
