@@ -116,6 +116,11 @@ class AcmeCertificateAuthority implements CertificateAuthority {
     return (await this.#session.directory({ signal })).caaIdentities;
   }
 
+  async greet({ signal }: { signal: AbortSignal }): Promise<{ readonly date: Date | undefined }> {
+    const { date } = await this.#session.readDirectory({ signal });
+    return { date };
+  }
+
   async accountTerms({ signal }: { signal: AbortSignal }): Promise<AccountTerms> {
     const { termsOfService, externalAccountRequired } = await this.#session.directory({ signal });
     return { termsOfService, externalAccountRequired };

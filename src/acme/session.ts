@@ -54,14 +54,26 @@ export class AcmeSession {
 
   /** RFC 8555 section 7.1.1; asked once a day, unless it must be `fresh`. */
   async directory({ signal, fresh = false }: { signal: AbortSignal; fresh?: boolean }): Promise<Directory> {
-    const { transport, directoryUrl, monotonicMs } = this.#options;
+    const { monotonicMs } = this.#options;
     const held = this.#directory;
     if (!fresh && held !== undefined && monotonicMs() - held.readAtMs < DIRECTORY_MAX_AGE_MS)
       return held.directory;
+    return (await this.readDirectory({ signal })).directory;
+  }
+
+  /** Asks for it now, and gives the CA's own time with it. */
+  async readDirectory({
+    signal,
+  }: {
+    signal: AbortSignal;
+  }): Promise<{ readonly directory: Directory; readonly date: Date | undefined }> {
+    const { transport, directoryUrl, monotonicMs } = this.#options;
     const request = { resource: 'directory', method: 'GET', url: directoryUrl } as const;
-    const directory = parseDirectory(await transport.send(request, { signal }));
+    const response = await transport.send(request, { signal });
+    const directory = parseDirectory(response);
     this.#directory = { directory, readAtMs: monotonicMs() };
-    return directory;
+    const date = new Date(response.header('date') ?? Number.NaN);
+    return { directory, date: Number.isNaN(date.getTime()) ? undefined : date };
   }
 
   /** An unsigned request, as for renewal information; in line with the others. Throws what `AcmeTransport.send` throws. */

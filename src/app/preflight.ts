@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Logger } from 'pino';
-import { type CaaIssuer, caaDenied } from '../domain/caa.ts';
+import { type CaaIssuer, type CaaVerdict, caaDenied } from '../domain/caa.ts';
 import { KacmeError } from '../domain/errors.ts';
 import { Lane } from '../domain/lane.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
@@ -144,14 +144,24 @@ export class Preflight {
   ): Promise<void> {
     const judged = await waitForAll(
       identifiers.map(async (identifier) => {
-        const verdict = await this.#names?.caa(identifier, issuer, options);
+        const verdict = await this.caa(identifier, issuer, options);
+        if (verdict instanceof KacmeError) return { failure: verdict };
         if (verdict?.verdict === 'undetermined')
           log.warn({ identifier, reason: verdict.reason }, 'CAA not determined');
-        const failure = verdict?.verdict === 'denied' ? caaDenied(identifier, verdict, issuer) : undefined;
-        return { failure };
+        return { failure: undefined };
       }),
     );
     throwAny(judged, identifiers.length);
+  }
+
+  /** What CAA says, as an error when it denies; undefined when DNS is not looked at. */
+  async caa(
+    identifier: string,
+    issuer: CaaIssuer,
+    options: { signal: AbortSignal },
+  ): Promise<CaaVerdict | KacmeError | undefined> {
+    const verdict = await this.#names?.caa(identifier, issuer, options);
+    return verdict?.verdict === 'denied' ? caaDenied(identifier, verdict, issuer) : verdict;
   }
 }
 

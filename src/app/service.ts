@@ -1,5 +1,6 @@
 import type { AccountChange, AccountRequest, AccountView } from '../domain/account.ts';
 import { type KacmeError, reportError } from '../domain/errors.ts';
+import type { CheckReport } from '../domain/finding.ts';
 import { Lane } from '../domain/lane.ts';
 import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
 import { RateLimitNearError } from '../domain/rate-limit-error.ts';
@@ -17,6 +18,7 @@ import { Backoffs } from './backoffs.ts';
 import { Bundles } from './bundles.ts';
 import { CanaryGate } from './canary.ts';
 import { CertificateStatuses } from './certificate-status.ts';
+import { type CheckSurroundings, checkEverything } from './checkup.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
 import { Fleet } from './fleet.ts';
@@ -62,7 +64,7 @@ export interface LocalServiceOptions {
  * What kacme does, for one configuration: the operator's commands, and the single steps that `serve` repeats.
  * Without a mandate it only reads.
  */
-export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
+export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'> {
   readonly fleet: Fleet;
   readonly #config: KacmeConfig;
   readonly #deps: AppDeps;
@@ -146,6 +148,18 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig'> {
       certificates,
       hosts: this.fleet.statuses(new Map(certificates.map(({ name, generation }) => [name, generation]))),
     };
+  }
+
+  /** With a preflight of its own: an answer of half a minute ago is no finding. */
+  check(surroundings: CheckSurroundings, options: CommandOptions): Promise<CheckReport> {
+    const checked = {
+      config: this.#config,
+      authorities: this.#authorities,
+      bundles: this.#bundles,
+      preflight: new Preflight(this.#deps),
+      targets: this.fleet.targets(),
+    };
+    return checkEverything(checked, this.#deps, surroundings, options);
   }
 
   calendar(request: { days: number }, options: { signal: AbortSignal }): Promise<RenewalCalendar> {

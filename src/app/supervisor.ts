@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { AccountChange, AccountRequest, AccountView } from '../domain/account.ts';
 import { KacmeError } from '../domain/errors.ts';
+import { type CheckReport, Findings } from '../domain/finding.ts';
 import { Lane } from '../domain/lane.ts';
 import type { KacmeConfig } from '../domain/model.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
@@ -10,6 +11,7 @@ import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/ser
 import type { AppDeps } from './deps.ts';
 import { sweepChallenges } from './issue.ts';
 import { Loops } from './loops.ts';
+import { servingFrom } from './probes.ts';
 import { type Coordination, LocalService, newCoordination } from './service.ts';
 
 export interface SupervisorOptions {
@@ -78,6 +80,23 @@ export class Supervisor implements KacmeService {
   async status(options: { signal: AbortSignal }): Promise<Status> {
     if (this.#leading !== undefined) return this.#leading.service.status(options);
     return { ...(await this.#reader().remembered(options)), role: 'standby' };
+  }
+
+  async check(options: CommandOptions): Promise<CheckReport> {
+    const findings = new Findings('service', 'kacme');
+    if (this.#leading === undefined) {
+      const remedy = 'ask the kacme that holds the store, which can try more';
+      findings.warning('store', await this.#whyNotLeading(options), remedy);
+      const surroundings = { mandate: undefined, whileServing: undefined, service: findings.list };
+      return this.#reader().check(surroundings, options);
+    }
+    const { mandate } = this.#leading;
+    findings.ok('service', 'runs and leads: it writes to the store and listens on its ports');
+    return this.#command(options, (service, own) => {
+      const { signal } = own;
+      const whileServing = servingFrom(this.#options.depsFor(this.#config), { signal, mandate });
+      return service.check({ mandate, whileServing, service: findings.list }, own);
+    });
   }
 
   async calendar(request: { days: number }, options: { signal: AbortSignal }): Promise<RenewalCalendar> {

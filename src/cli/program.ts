@@ -2,6 +2,7 @@ import { Command, CommanderError } from 'commander';
 import { accountCommand } from './account.ts';
 import { adoptCommand } from './adopt.ts';
 import { bootstrapCommand } from './bootstrap.ts';
+import { checkCommand } from './check.ts';
 import { configCommand } from './config.ts';
 import type { CliContext, ExitStatus, Output } from './context.ts';
 import { distributeCommand } from './distribute.ts';
@@ -87,6 +88,7 @@ function buildProgram(context: CliContext, endWith: EndWith): Command {
     serveCommand(context),
     statusCommand(context, endWith),
     renewCommand(context, endWith),
+    checkCommand(context, endWith),
     planCommand(context, endWith),
     distributeCommand(context, endWith),
     adoptCommand(context, endWith),

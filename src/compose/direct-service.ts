@@ -3,6 +3,7 @@ import { assertHostNamed, certificatesNamed, issuersNamed } from '../app/names.t
 import { LocalService } from '../app/service.ts';
 import type { AccountChange, AccountRequest, AccountView } from '../domain/account.ts';
 import { KacmeError } from '../domain/errors.ts';
+import type { CheckReport } from '../domain/finding.ts';
 import type { KacmeConfig } from '../domain/model.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
 import type { AdoptionSummary, Status, Summary } from '../domain/status.ts';
@@ -11,6 +12,7 @@ import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/ser
 import { FileStateStore } from '../store/file-store.ts';
 import { SocketLeadership } from '../store/socket-leadership.ts';
 import { serveChallenges, wireAdapters } from './adapters.ts';
+import { checkDirectly } from './direct-check.ts';
 import { Releasers } from './releasers.ts';
 import { systemClock } from './system.ts';
 
@@ -52,6 +54,10 @@ export class DirectService implements KacmeService {
   async status(options: { signal: AbortSignal }): Promise<Status> {
     const { service } = await this.#open({ readOnly: true, mandate: undefined });
     return service.status(options);
+  }
+
+  check(options: CommandOptions): Promise<CheckReport> {
+    return checkDirectly({ ...options, config: this.#config, log: this.#log, version: this.#version });
   }
 
   async calendar(request: { days: number }, options: { signal: AbortSignal }): Promise<RenewalCalendar> {

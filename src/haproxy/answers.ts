@@ -33,6 +33,12 @@ export function readVersion(answer: string): string | undefined {
   return /^Version: (\S+)/m.exec(answer)?.[1];
 }
 
+/** `show cli level` */
+export function readLevel(answer: string): 'admin' | 'operator' | 'user' | undefined {
+  const level = answer.trim();
+  return level === 'admin' || level === 'operator' || level === 'user' ? level : undefined;
+}
+
 /** The size of one buffer (`tune.bufsize`) as `show pools` tells it. */
 export function readBufferBytes(answer: string): number | undefined {
   const bytes = /Pool buffer \((\d+) bytes\)/.exec(answer)?.[1];

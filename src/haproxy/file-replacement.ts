@@ -10,6 +10,10 @@ import type { EffectOptions } from '../ports/leadership.ts';
 import type { UndoOptions } from './checkpoint.ts';
 import { type HostFile, readHostFile } from './host-file.ts';
 
+/** A new name beside `path`; what is left behind under one is swept by the next change. */
+export const draftBeside = (path: string): string =>
+  join(dirname(path), `.${basename(path)}.kacme-${randomBytes(8).toString('hex')}.tmp`);
+
 export type Ownership = Pick<DeploymentSpec, 'mode' | 'owner' | 'group'>;
 
 /**
@@ -66,7 +70,7 @@ export class FileReplacement {
     this.#ownership = ownership;
     this.#directory = dirname(path);
     this.#previousPath = join(this.#directory, `.${basename(path)}.kacme-prev`);
-    this.#draftPath = this.#newDraftPath();
+    this.#draftPath = draftBeside(path);
   }
 
   /** Bundles that an undo can bring back into HAProxy's memory: what lies in the file and beside it. */
@@ -152,7 +156,7 @@ export class FileReplacement {
     const current = this.#current;
     if (current === undefined || this.#plan === 'keep' || this.#plan === 'none') return;
     if (this.#plan === 'link') return this.#linkOrCopy(session, current, this.#previousPath, options);
-    const draft = this.#newDraftPath();
+    const draft = draftBeside(this.path);
     await this.#linkOrCopy(session, current, draft, options);
     await session.rename(draft, this.#previousPath, options);
   }
@@ -194,10 +198,6 @@ export class FileReplacement {
       if (owner !== undefined || group !== undefined || !isRefusal(error)) throw error;
       this.ownerLost = error.message;
     }
-  }
-
-  #newDraftPath(): string {
-    return join(this.#directory, `.${basename(this.path)}.kacme-${randomBytes(8).toString('hex')}.tmp`);
   }
 
   #isLeftover(name: string): boolean {

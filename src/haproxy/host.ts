@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
+import type { HostTrial } from '../domain/host-check.ts';
 import { Lane } from '../domain/lane.ts';
 import type { DeploymentSpec, HostSpec, PoolSpec } from '../domain/model.ts';
 import type { HostObservation } from '../domain/observation.ts';
@@ -16,6 +17,7 @@ import type { EffectOptions } from '../ports/leadership.ts';
 import { applyChange } from './apply.ts';
 import { readHostFile } from './host-file.ts';
 import { type HostView, observeHost, runtimeOf } from './observe.ts';
+import { rehearse } from './rehearsal.ts';
 import { TransactionWatch } from './transaction-watch.ts';
 import { verifyHandshakes } from './verify.ts';
 
@@ -138,6 +140,10 @@ class RemoteHaproxyHost implements HaproxyHost {
       },
       { signal },
     );
+  }
+
+  rehearse(deployments: readonly DeploymentSpec[], options: EffectOptions): Promise<HostTrial> {
+    return this.#run(async () => rehearse(await this.#view(options), deployments, options), options);
   }
 
   get isRetired(): boolean {

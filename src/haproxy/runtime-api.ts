@@ -1,3 +1,4 @@
+import type { HostTrial } from '../domain/host-check.ts';
 import { HostError } from '../domain/host-error.ts';
 import type { LoadedCertificate } from '../domain/observation.ts';
 import type { Clock } from '../ports/clock.ts';
@@ -10,6 +11,7 @@ import {
   readCertificate,
   readCertificateList,
   readCommit,
+  readLevel,
   readRefusal,
   readSet,
   readVersion,
@@ -75,6 +77,11 @@ export class RuntimeApi {
       pending: this.#expect(`${step}: show ssl cert`, list, certificateList).pending,
       loaded: new Map(paths.map((path, i) => [path, readCertificate(certificates[i] ?? '')])),
     };
+  }
+
+  /** What this connection may do (management.txt section 9.3, `show cli level`); undefined when it does not tell. */
+  async level({ signal }: { signal: AbortSignal }): Promise<HostTrial['socketLevel']> {
+    return readLevel(await this.#ask('ask what the socket permits', 'show cli level', { signal }));
   }
 
   /** The certificate of the pending transaction, undefined when there is none for this path. */

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import type { AccountChange, AccountRequest, AccountView } from '../domain/account.ts';
 import { KacmeError, type KacmeErrorOptions } from '../domain/errors.ts';
+import type { CheckReport } from '../domain/finding.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
 import type { AdoptionSummary, Progress, Status, Summary } from '../domain/status.ts';
 import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/service.ts';
@@ -53,6 +54,13 @@ class ControlClient implements KacmeService {
 
   async status({ signal }: { signal: AbortSignal }): Promise<Status> {
     return (await this.#ask({ path: CONTROL_PATHS.status, lasting: false }, { signal })) as Status;
+  }
+
+  async check({ signal, onProgress }: CommandOptions): Promise<CheckReport> {
+    return (await this.#ask(
+      { path: CONTROL_PATHS.check, lasting: true, body: {}, onProgress },
+      { signal },
+    )) as CheckReport;
   }
 
   async calendar(request: { days: number }, { signal }: { signal: AbortSignal }): Promise<RenewalCalendar> {

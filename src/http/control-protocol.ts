@@ -9,6 +9,7 @@ import type { Progress } from '../domain/status.ts';
  */
 export const CONTROL_PATHS = {
   status: '/v1/status',
+  check: '/v1/check',
   calendar: '/v1/calendar',
   accounts: '/v1/accounts',
   account: '/v1/account',
@@ -38,6 +39,7 @@ export const AccountChangeRequest = z.discriminatedUnion('action', [
   z.strictObject({ action: z.enum(['register', 'update', 'rollover', 'deactivate']), issuer: Name }),
   z.strictObject({ action: z.literal('recover'), issuer: Name, keyPem: KeyPem, replace: z.boolean() }),
 ]);
+export const CheckRequest = z.strictObject({});
 export const BootstrapRequest = z.strictObject({});
 export const RenewRequest = z.strictObject({
   names: z.array(Name).max(10_000),

@@ -7,6 +7,7 @@ import {
   AdoptRequest,
   BootstrapRequest,
   CalendarRequest,
+  CheckRequest,
   CONTROL_PATHS,
   DistributeRequest,
   ReloadConfigRequest,
@@ -24,6 +25,7 @@ export interface ControlRoute {
 export function controlRoutes(service: KacmeService): ReadonlyMap<string, ControlRoute> {
   return new Map<string, ControlRoute>([
     [CONTROL_PATHS.status, { method: 'GET', run: (_body, { signal }) => service.status({ signal }) }],
+    [CONTROL_PATHS.check, post(CheckRequest, (_request, options) => service.check(options))],
     [
       CONTROL_PATHS.calendar,
       post(CalendarRequest, (request, { signal }) => service.calendar(request, { signal })),

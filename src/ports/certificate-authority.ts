@@ -77,6 +77,8 @@ export interface CertificateAuthority {
   ensureAccount(options: EffectOptions): Promise<string>;
   /** The names by which CAA records know this CA (section 9.7.6); empty when it does not tell. Needs no account. */
   caaIdentities(options: { signal: AbortSignal }): Promise<readonly string[]>;
+  /** Reads the directory anew; `date` is the CA's clock, to the second (RFC 9110 section 6.6.1), where it tells it. */
+  greet(options: { signal: AbortSignal }): Promise<{ readonly date: Date | undefined }>;
   accountTerms(options: { signal: AbortSignal }): Promise<AccountTerms>;
   /** The account of this key (section 7.3.1); undefined when the CA does not know it. Creates none. */
   account(options: { signal: AbortSignal }): Promise<Account | undefined>;

@@ -1,3 +1,4 @@
+import type { HostTrial } from '../domain/host-check.ts';
 import type { DeploymentSpec, HostSpec, KeyFamily, PoolSpec } from '../domain/model.ts';
 import type { HostObservation } from '../domain/observation.ts';
 import type { EffectOptions } from './leadership.ts';
@@ -55,6 +56,11 @@ export interface HaproxyHost {
    * reached or the file cannot be read.
    */
   readBundle(file: string, options: { signal: AbortSignal }): Promise<string | undefined>;
+  /**
+   * Tries what a change will need, and takes it back: makes an empty file beside each bundle and removes it, and asks
+   * what the socket permits. Throws when the host cannot be reached.
+   */
+  rehearse(deployments: readonly DeploymentSpec[], options: EffectOptions): Promise<HostTrial>;
   /** Handshakes only. Never throws for a wrong certificate. */
   verify(request: VerificationRequest, options: { signal: AbortSignal }): Promise<Verification>;
 }

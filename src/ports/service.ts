@@ -1,4 +1,5 @@
 import type { AccountChange, AccountRequest, AccountView } from '../domain/account.ts';
+import type { CheckReport } from '../domain/finding.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
 import type { AdoptionSummary, Progress, Status, Summary } from '../domain/status.ts';
 import type { ForeignClient } from './adoption-source.ts';
@@ -24,6 +25,8 @@ export interface AdoptionRequest {
 /** What an operator can ask of kacme: of the running service through its control socket, or of this process. */
 export interface KacmeService {
   status(options: { signal: AbortSignal }): Promise<Status>;
+  /** Everything that can be known before it hurts; what is tried on the way is taken back. */
+  check(options: CommandOptions): Promise<CheckReport>;
   /** The coming renewals of `days` days and their use of the CAs' limits. Only reads. */
   calendar(request: { days: number }, options: { signal: AbortSignal }): Promise<RenewalCalendar>;
   /** kacme's accounts at the CAs, by their word; `issuers` empty: every issuer. Only reads. */

@@ -8,6 +8,7 @@ const unasked = async () => {
 export const silentAuthority: CertificateAuthority = {
   ensureAccount: unasked,
   caaIdentities: unasked,
+  greet: unasked,
   accountTerms: unasked,
   account: unasked,
   profiles: unasked,

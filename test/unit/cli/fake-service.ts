@@ -1,4 +1,5 @@
 import type { AccountChange, AccountView } from '../../../src/domain/account.ts';
+import type { CheckReport } from '../../../src/domain/finding.ts';
 import type { RenewalCalendar } from '../../../src/domain/renewal-calendar.ts';
 import type { Status, Summary } from '../../../src/domain/status.ts';
 import type { KacmeService } from '../../../src/ports/service.ts';
@@ -154,10 +155,46 @@ export const ACCOUNT: AccountView = {
 
 const ACCOUNT_CHANGE: AccountChange = { done: 'account registered', account: ACCOUNT };
 
+/** A host that cannot be logged in to, and one that can. */
+export const CHECK: CheckReport = {
+  at: NOW.toISOString(),
+  outcome: 'partly',
+  findings: [
+    {
+      area: 'names',
+      check: 'dns',
+      subject: 'cloud.example.org',
+      state: 'ok',
+      reason: '192.0.2.1',
+      code: undefined,
+      remedy: undefined,
+    },
+    {
+      area: 'hosts',
+      check: 'login',
+      subject: 'loadbalancers/10.0.0.12',
+      state: 'failed',
+      reason: 'connect: connection refused',
+      code: 'ERR_HOST_UNREACHABLE',
+      remedy: 'start sshd there',
+    },
+    {
+      area: 'hosts',
+      check: 'crt',
+      subject: 'loadbalancers/10.0.0.11',
+      state: 'warning',
+      reason: 'HAProxy has no certificate loaded',
+      code: undefined,
+      remedy: 'name it in a crt argument',
+    },
+  ],
+};
+
 /** A service in memory: answers with the constants above unless told otherwise. */
 export function fakeService(overrides: Partial<KacmeService> = {}): KacmeService {
   return {
     status: async () => STATUS,
+    check: async () => CHECK,
     calendar: async () => CALENDAR,
     accounts: async () => [ACCOUNT],
     changeAccount: async () => ACCOUNT_CHANGE,

@@ -3,7 +3,7 @@ import { runCli } from '../../../src/cli/program.ts';
 import { KacmeError } from '../../../src/domain/errors.ts';
 import type { Summary } from '../../../src/domain/status.ts';
 import { fakeContext } from './fake-context.ts';
-import { CALENDAR, STATUS, SUMMARY } from './fake-service.ts';
+import { CALENDAR, CHECK, STATUS, SUMMARY } from './fake-service.ts';
 
 const DONE: Summary = { outcome: 'done', certificates: [], places: [] };
 
@@ -52,6 +52,7 @@ describe('usage', () => {
     'bootstrap',
     'serve',
     'status',
+    'check',
     'plan',
     'renew',
     'rollback',
@@ -166,6 +167,28 @@ describe('exit status', () => {
     });
     expect(await runCli(['status'], context)).toBe(status);
     expect(context.stderr.text).toBe('kacme: read a.yaml: no such file\n  what to do: create it\n');
+  });
+
+  test.each([
+    { outcome: 'done', status: 0 },
+    { outcome: 'failed', status: 1 },
+    { outcome: 'partly', status: 3 },
+  ] as const)('check ends with $status when it is $outcome', async ({ outcome, status }) => {
+    const context = fakeContext({ service: { check: async () => ({ ...CHECK, outcome }) } });
+    expect(await runCli(['check'], context)).toBe(status);
+  });
+
+  test('check shows every finding, and what to do about those that are not ok', async () => {
+    const context = fakeContext();
+    await runCli(['check'], context);
+    expect(context.stdout.text).toMatch(/^dns +cloud\.example\.org +ok +192\.0\.2\.1$/m);
+    expect(context.stdout.text).toContain(
+      'login of loadbalancers/10.0.0.12: ERR_HOST_UNREACHABLE\n  connect: connection refused\n  what to do: start sshd there\n',
+    );
+    expect(context.stdout.text).toContain('1 failed, 1 to look at, 1 ok (2026-03-01 12:00Z)');
+    const json = fakeContext();
+    await runCli(['check', '--json'], json);
+    expect(JSON.parse(json.stdout.text)).toMatchObject({ outcome: 'partly', findings: [{}, {}, {}] });
   });
 
   test('plan ends with 3 when a certificate would expire, 0 when all is well', async () => {
