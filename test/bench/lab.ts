@@ -34,8 +34,15 @@ export interface Lab {
   /** Where each host serves TLS. */
   readonly endpoints: readonly Endpoint[];
   readonly challenge: Endpoint;
-  /** A configuration for these hosts, or for none of them (the certificate is then only held). */
-  install(options: { deployed: boolean; storePath?: string }): Promise<Installation & { storePath: string }>;
+  /**
+   * A configuration for these hosts, or for none of them (the certificate is then only held), with so many certificates
+   * of one name each in place of the one.
+   */
+  install(options: {
+    deployed: boolean;
+    storePath?: string;
+    certificates?: number;
+  }): Promise<Installation & { storePath: string }>;
   /** Runs a command to its end; throws unless it ends with exit status 0. */
   kacme(installation: Installation, ...args: string[]): Promise<void>;
   close(): Promise<void>;
@@ -74,13 +81,13 @@ export async function startLab({ hosts, identifiers, command }: LabOptions): Pro
     await copyFile(fleet.identityFile, identity);
     await chmod(identity, 0o600);
     let installations = 0;
-    const install: Lab['install'] = async ({ deployed, storePath }) => {
+    const install: Lab['install'] = async ({ deployed, storePath, certificates }) => {
       installations += 1;
       const directory = join(scratch.path, `store${installations}`);
       const configPath = join(scratch.path, `kacme${installations}.yaml`);
       const operations = await freeEndpoint();
       const config = {
-        ...issuance(pebble, identifiers),
+        ...issuance(pebble, certificates === undefined ? { site: identifiers } : numbered(certificates)),
         ...distribution(fleet, { identity, seenAt, tlsPort, deployed }),
         challenge: {
           listen: challengeBackend,
@@ -111,7 +118,12 @@ export async function startLab({ hosts, identifiers, command }: LabOptions): Pro
   }
 }
 
-function issuance({ directoryUrl, caFile }: TestPebble, identifiers: readonly string[]) {
+type NamesByCertificate = Readonly<Record<string, readonly string[]>>;
+
+const numbered = (count: number): NamesByCertificate =>
+  Object.fromEntries(Array.from({ length: count }, (_, i) => [`c${i + 1}`, [`c${i + 1}.test`]]));
+
+function issuance({ directoryUrl, caFile }: TestPebble, certificates: NamesByCertificate) {
   return {
     issuers: {
       pebble: {
@@ -121,7 +133,12 @@ function issuance({ directoryUrl, caFile }: TestPebble, identifiers: readonly st
         termsOfServiceAgreed: true,
       },
     },
-    certificates: { site: { identifiers, issuers: ['pebble'], key: 'ecdsa-p256' } },
+    certificates: Object.fromEntries(
+      Object.entries(certificates).map(([name, identifiers]) => [
+        name,
+        { identifiers, issuers: ['pebble'], key: 'ecdsa-p256' },
+      ]),
+    ),
   };
 }
 

@@ -7,8 +7,9 @@ import { plan } from './plan.ts';
 import { judge, type ReportedMeasure, renderTable } from './report.ts';
 import { rollout } from './rollout.ts';
 import { startup } from './startup.ts';
+import { twenty } from './twenty.ts';
 
-const BENCHMARKS: readonly Benchmark[] = [order, rollout, startup, plan];
+const BENCHMARKS: readonly Benchmark[] = [order, twenty, rollout, startup, plan];
 
 const USAGE = `npm run bench -- [--runs N] [--only NAME]... [--json FILE] [--profiles DIRECTORY]
 
