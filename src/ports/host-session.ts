@@ -11,8 +11,27 @@ export interface FileStat {
   readonly type: 'file' | 'directory' | 'other';
 }
 
+/** How a command ended, and what it said. */
+export interface CommandResult {
+  /** Undefined when a signal ended it. */
+  readonly status: number | undefined;
+  /** The last 8 kB of stdout and stderr, as they came. */
+  readonly output: string;
+}
+
+export interface CommandOptions extends EffectOptions {
+  /** Bound of the whole command. */
+  readonly timeoutMs: number;
+}
+
 /**
- * An authenticated way into one host: its files and its UNIX sockets, whatever carries them. All methods throw
+ * Runs a program with exactly these arguments: no shell reads them. Resolves also when it fails; throws
+ * `ERR_HOST_COMMAND` when it cannot be run or does not end in time.
+ */
+export type RunCommand = (argv: readonly string[], options: CommandOptions) => Promise<CommandResult>;
+
+/**
+ * An authenticated way into one host: its files, its UNIX sockets and its commands, whatever carries them. All methods throw
  * `ERR_HOST_*`; those that change a file look at the mandate immediately before each thing they send and throw
  * `ERR_MANDATE_LOST`. Paths are absolute.
  */
@@ -36,6 +55,8 @@ export interface HostSession {
   syncDirectory(path: string, options: { signal: AbortSignal }): Promise<void>;
   /** A connection to a UNIX stream socket on the host. Throws `ERR_HAPROXY_SOCKET` when there is none. */
   connectSocket(path: string, options: { signal: AbortSignal }): Promise<Duplex>;
+  /** As `RunCommand`. An account that sshd gives nothing but SFTP cannot: `ERR_HOST_COMMAND` says so. */
+  run(argv: readonly string[], options: CommandOptions): Promise<CommandResult>;
   /** Aborts when the session is gone; its reason says why. */
   readonly closed: AbortSignal;
   close(): Promise<void>;

@@ -3,7 +3,7 @@ import { createConnection } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { HostError } from '../domain/host-error.ts';
 import type { HostSpec, PoolSpec } from '../domain/model.ts';
-import type { FileStat, HostSession } from '../ports/host-session.ts';
+import type { CommandOptions, CommandResult, FileStat, HostSession } from '../ports/host-session.ts';
 import type { EffectOptions, Mandate } from '../ports/leadership.ts';
 import { bounded } from './bounded.ts';
 import { explainErrno, unlessMissing } from './errno.ts';
@@ -15,6 +15,7 @@ import {
   withoutLeftovers,
 } from './file-errors.ts';
 import { hostLabel } from './host-label.ts';
+import { runLocalCommand } from './local-command.ts';
 
 interface Cancellable {
   readonly signal: AbortSignal;
@@ -160,6 +161,11 @@ export class LocalSession implements HostSession {
     this.closed.addEventListener('abort', end);
     socket.once('close', () => this.closed.removeEventListener('abort', end));
     return socket;
+  }
+
+  async run(argv: readonly string[], options: CommandOptions): Promise<CommandResult> {
+    this.closed.throwIfAborted();
+    return runLocalCommand(this.#host, argv, options);
   }
 
   /** system calls cannot be taken back: a signal is looked at before, and where node:fs takes one. */

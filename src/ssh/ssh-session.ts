@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream';
 import type { ClientChannel, FileEntryWithStats, Stats } from 'ssh2';
 import { HostError } from '../domain/host-error.ts';
-import type { FileStat, HostSession } from '../ports/host-session.ts';
+import type { CommandOptions, CommandResult, FileStat, HostSession } from '../ports/host-session.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import { bounded } from './bounded.ts';
 import type { SshConnection } from './connection.ts';
@@ -13,6 +13,7 @@ import {
   withoutLeftovers,
 } from './file-errors.ts';
 import { ForwardedSocket } from './forwarded-socket.ts';
+import { runRemoteCommand } from './remote-command.ts';
 import { isNoSuchFile, requireExtension } from './sftp-errors.ts';
 import { SftpRequests, type SftpServer } from './sftp-requests.ts';
 
@@ -23,7 +24,7 @@ interface Cancellable {
 const CLEANUP_TIMEOUT_MS = 5_000;
 const CHUNK_BYTES = 64 * 1024;
 
-/** A host reached over SSH: SFTP for its files, forwarding for its sockets. Nothing else runs there. */
+/** A host reached over SSH: SFTP for its files, forwarding for its sockets; a command runs there only when one is asked for. */
 export class SshSession implements HostSession {
   readonly #connection: SshConnection;
   readonly #sftp: SftpRequests;
@@ -195,6 +196,10 @@ export class SshSession implements HostSession {
         cause: error,
       });
     }
+  }
+
+  run(argv: readonly string[], options: CommandOptions): Promise<CommandResult> {
+    return runRemoteCommand(this.#connection, argv, options);
   }
 
   #openToRead(file: FileStep, { signal }: Cancellable): Promise<Buffer | undefined> {

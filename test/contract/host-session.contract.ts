@@ -21,6 +21,8 @@ export interface TransportKind {
   readonly name: string;
   /** `forward`: the sockets that the account may reach. */
   start(forward: readonly string[]): Promise<Transport>;
+  /** Whether the account may run commands. */
+  readonly commands: boolean;
   /** A directory that is writable for nobody; `directory` is one of the account, to make it in. */
   lockedDirectory(directory: string): Promise<string>;
 }
@@ -29,7 +31,7 @@ const signal = new AbortController().signal;
 const effect: EffectOptions = { signal, mandate: heldMandate() };
 
 /** What every way into a host must do; paths are the same on both sides, since everything is one machine. */
-export function describeHostSession({ name, start, lockedDirectory }: TransportKind): void {
+export function describeHostSession({ name, start, commands, lockedDirectory }: TransportKind): void {
   describe(name, () => {
     const account = labAccount();
     let root: Awaited<ReturnType<typeof scratchDirectory>>;
@@ -228,6 +230,77 @@ export function describeHostSession({ name, start, lockedDirectory }: TransportK
         const failed = once(socket, 'error');
         await session.close();
         expect((await failed)[0]).toMatchObject({ code: 'ERR_ABORTED' });
+      });
+    });
+
+    describe.runIf(commands)('a command', () => {
+      const bounded = { ...effect, timeoutMs: 10_000 };
+
+      test('gets its arguments as they are, whatever a shell would make of them', async () => {
+        const args = ['a b', "it's", '$HOME', '`id`', '"', '\\', ';', '*', '', '-n', 'ü', 'A=b', '#'];
+        const { status, output } = await session.run(['printf', '<%s>\\n', ...args], bounded);
+        expect(output).toBe(args.map((arg) => `<${arg}>`).join('\n'));
+        expect(status).toBe(0);
+      });
+
+      test('that fails tells its status, and what it said on either stream', async () => {
+        const script = 'echo out; echo err >&2; exit 3';
+        const { status, output } = await session.run(['sh', '-c', script], bounded);
+        expect(status).toBe(3);
+        expect(output.split('\n').sort()).toEqual(['err', 'out']);
+      });
+
+      test('that says much is heard to the end, and its last words are kept', async () => {
+        const script = 'i=0; while [ $i -lt 20000 ]; do echo "line $i"; i=$((i+1)); done';
+        const { output } = await session.run(['sh', '-c', script], bounded);
+        expect(output).toMatch(/line 19999$/);
+        expect(output.length).toBeLessThan(10_000);
+      });
+
+      test('that a signal ends is no success', async () => {
+        const { status } = await session.run(['sh', '-c', 'kill -KILL $$'], bounded);
+        // The account's shell may stand between, and tells it as 128 + 9.
+        expect([undefined, 137]).toContain(status);
+      });
+
+      test('that does not exist is an error or a status, and never a success', async () => {
+        const outcome = await session.run([at('missing')], bounded).catch((error: unknown) => error);
+        expect(outcome).not.toMatchObject({ status: 0 });
+      });
+
+      test('that does not end is given up, with its name in the error', async () => {
+        await expect(session.run(['sleep', '100'], { ...effect, timeoutMs: 200 })).rejects.toMatchObject({
+          code: 'ERR_HOST_COMMAND',
+          step: 'run sleep 100',
+          reason: expect.stringContaining('it did not end within 200 ms'),
+        });
+      });
+
+      test('is not begun once the caller gave up, or the mandate is lost', async () => {
+        const reason = new Error('the operator pressed Ctrl-C');
+        const touch = ['touch', at('file')];
+        await expect(session.run(touch, { ...bounded, signal: AbortSignal.abort(reason) })).rejects.toBe(
+          reason,
+        );
+        const mandate = heldMandate();
+        mandate.lose();
+        await expect(session.run(touch, { ...bounded, mandate })).rejects.toMatchObject({
+          code: 'ERR_MANDATE_LOST',
+        });
+        expect(await readdir(directory)).toEqual([]);
+      });
+    });
+
+    describe.runIf(!commands)('a command', () => {
+      test('that sshd replaces by sftp-server is an error that says so', async () => {
+        await expect(
+          session.run(['touch', at('file')], { ...effect, timeoutMs: 10_000 }),
+        ).rejects.toMatchObject({
+          code: 'ERR_HOST_COMMAND',
+          reason: expect.stringContaining('nothing but SFTP'),
+          remedy: expect.stringContaining('masterSocket'),
+        });
+        expect(await readdir(directory)).toEqual([]);
       });
     });
 

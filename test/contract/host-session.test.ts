@@ -17,17 +17,20 @@ async function overSsh(options: SshdOptions, sftp: 'subsystem' | 'exec'): Promis
 describeHostSession({
   name: 'the hardened account: internal-sftp and one forwarded socket',
   start: (forward) => overSsh({ forward }, 'subsystem'),
+  commands: false,
   lockedDirectory: readOnlyDirectory,
 });
 
 describeHostSession({
   name: 'an account with a shell and no sftp subsystem: an executed sftp-server',
   start: () => overSsh({ account: 'shell' }, 'exec'),
+  commands: true,
   lockedDirectory: readOnlyDirectory,
 });
 
 describeHostSession({
   name: 'this machine',
+  commands: true,
   start: async () => {
     const host = { name: 'localhost', address: '127.0.0.1', port: 22 };
     return {
