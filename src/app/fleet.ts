@@ -1,24 +1,22 @@
 import type { Logger } from 'pino';
 import { effectivePool } from '../domain/effective-pool.ts';
 import { KacmeError, reportError } from '../domain/errors.ts';
-import { HostError } from '../domain/host-error.ts';
-import { isIpAddress } from '../domain/ip-address.ts';
 import { Lane } from '../domain/lane.ts';
 import type { DeploymentSpec, KacmeConfig, PoolSpec } from '../domain/model.ts';
 import type { HostObservation } from '../domain/observation.ts';
-import { decidePlace, type PlaceDecision } from '../domain/place-decision.ts';
+import { decidePlace, type Means } from '../domain/place-decision.ts';
 import { type HostStatus, isInSync, type PlaceResult, type PlaceStatus } from '../domain/status.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
-import type { Verification } from '../ports/haproxy-host.ts';
+import type { HostChange } from '../ports/haproxy-host.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Bundles, Desired } from './bundles.ts';
 import type { Canary, CanaryGate, RolloutName } from './canary.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
 import { HostJournal, idOf, type Target } from './host-journal.ts';
-import { afterHandshakes, failed, type Place, placeIs, whenHalted } from './place.ts';
-
-type PlaceChange = Extract<PlaceDecision, { action: 'change' }>;
+import { failed, type Place, placeIs, whenHalted } from './place.ts';
+import { ReloadPauses } from './reload-pauses.ts';
+import { type PlaceChange, servernameOf, Verdicts } from './verdicts.ts';
 
 /** Waiting longer than this for the canary makes a host look again before it acts. */
 const STALE_OBSERVATION_MS = 5_000;
@@ -30,6 +28,8 @@ export class Fleet {
   readonly #deps: AppDeps;
   readonly #canaries: CanaryGate;
   readonly #journal: HostJournal;
+  readonly #verdicts: Verdicts;
+  readonly #reloads: ReloadPauses;
   /** One host is reconciled once at a time; changes of one pool are bounded by its `parallel`. */
   readonly #hostLanes = new Map<string, Lane>();
   readonly #changeLanes = new Map<string, Lane>();
@@ -40,6 +40,8 @@ export class Fleet {
     this.#canaries = canaries;
     this.#deps = deps;
     this.#journal = new HostJournal(deps);
+    this.#verdicts = new Verdicts(deps, canaries);
+    this.#reloads = new ReloadPauses(deps);
   }
 
   /** Every host that has a deployment, narrowed by its configured name or to those that serve some certificate. */
@@ -68,28 +70,12 @@ export class Fleet {
         const looked = await this.#look(target, { signal });
         if (looked === undefined) return;
         const places = await Promise.all(
-          looked.places.map(async (place) => {
-            if (place.decision?.action === 'change')
-              return this.#foresee(target, place, place.decision, { signal });
-            return this.#judgeUnchanged(target, place, { signal });
-          }),
+          looked.places.map((place) => this.#verdicts.untouched(target, place, { signal })),
         );
         this.#journal.record(target, looked.observation, places);
       },
       { signal },
     );
-  }
-
-  async #foresee(
-    { pool, host }: Target,
-    place: Place,
-    { reason }: PlaceChange,
-    options: { signal: AbortSignal },
-  ): Promise<PlaceStatus> {
-    const { certificate } = place.deployment;
-    const generation = place.desired?.place.generation ?? 0;
-    const halted = await this.#canaries.halted({ pool: pool.name, certificate, generation }, options);
-    return halted === undefined ? placeIs(place, 'out of sync', reason) : whenHalted(place, halted, host);
   }
 
   /**
@@ -120,8 +106,9 @@ export class Fleet {
     );
   }
 
-  /** An operator wants these hosts to be tried now: no halted rollout is waited for. */
+  /** An operator wants these hosts to be tried now: no halted rollout is waited for, nor the pause after a reload. */
   async resume(targets: readonly Target[], options: EffectOptions): Promise<void> {
+    this.#reloads.end(targets);
     const rollouts = targets.flatMap(({ pool, deployments }) =>
       deployments.map(({ certificate }): [string, RolloutName] => [
         `${pool.name}/${certificate}`,
@@ -154,13 +141,14 @@ export class Fleet {
       return undefined;
     }
     const places = await waitForAll(
-      deployments.map((deployment) => this.#decide(deployment, observation, { signal })),
+      deployments.map((deployment) => this.#decide(target, deployment, observation, { signal })),
     );
     return { observation, places };
   }
 
   /** A damaged record keeps its own place from being decided, and no other one. */
   async #decide(
+    target: Target,
     deployment: DeploymentSpec,
     observation: HostObservation,
     { signal }: { signal: AbortSignal },
@@ -170,7 +158,8 @@ export class Fleet {
     try {
       const desired = spec && (await this.#bundles.desired(spec, { signal }));
       if (desired === undefined) return unknown;
-      const decision = decidePlace(desired.place, deployment, observation, this.#deps.clock.now());
+      const reload = this.#reloads.option(target, deployment);
+      const decision = decidePlace(desired.place, deployment, observation, reload, this.#deps.clock.now());
       return { ...unknown, desired, decision };
     } catch (error) {
       return { ...unknown, failure: expectedFailure(error, { signal }) };
@@ -201,36 +190,10 @@ export class Fleet {
     options: EffectOptions,
   ): Promise<{ status: PlaceStatus; action: 'left'; inSync: boolean }> {
     if (place.failure !== undefined) throw place.failure;
-    const status = await this.#judgeUnchanged(target, place, options);
+    const status = await this.#verdicts.unchanged(target, place, options);
     // A bootstrap certificate yields to whatever is better: such a host lacks nothing.
     const yields = place.desired?.place.facts.selfSigned === true && status.state === 'foreign';
     return { status, action: 'left', inSync: yields || isInSync(status.state) === true };
-  }
-
-  async #judgeUnchanged(
-    target: Target,
-    place: Place,
-    options: { signal: AbortSignal },
-  ): Promise<PlaceStatus> {
-    const { desired, decision, failure } = place;
-    if (failure !== undefined) return failed(place, failure);
-    if (desired === undefined || decision === undefined)
-      return placeIs(place, 'unknown', 'no bundle yet: run kacme bootstrap');
-    if (decision.action === 'leave') return placeIs(place, decision.state, decision.reason);
-    if (decision.action === 'change') return placeIs(place, 'out of sync', decision.reason);
-    if (!decision.memory) return this.#judgeFileOnly(target, place, desired, decision.reason, options);
-    return afterHandshakes(place, await this.#verify(target, place, desired, options), decision.reason);
-  }
-
-  #verify(
-    { pool, host }: Target,
-    { deployment: { family } }: Place,
-    desired: Desired,
-    options: { signal: AbortSignal },
-  ): Promise<Verification> {
-    const { fingerprint256 } = desired.place.facts;
-    const request = { servername: servernameOf(desired), fingerprint256, family };
-    return this.#deps.hosts.host(pool, host).verify(request, options);
   }
 
   async #change(
@@ -249,7 +212,7 @@ export class Fleet {
       generation,
     });
     log.info(
-      { reason: decision.reason, writeFile: decision.writeFile, swap: decision.swap },
+      { reason: decision.reason, writeFile: decision.writeFile, means: decision.means },
       'change decided',
     );
 
@@ -260,12 +223,13 @@ export class Fleet {
     });
     const askedMs = this.#deps.clock.monotonicMs();
     const rollout = { pool: pool.name, certificate: deployment.certificate, generation };
-    const turn = decision.swap
+    const loads = decision.means !== 'install';
+    const turn = loads
       ? await this.#canaries.turn(rollout, host.name, options)
       : await this.#canaries.withoutLeading(rollout, options);
     if (turn.kind === 'superseded') return left('a newer bundle is on its way');
     // A host that HAProxy could not start on gets its file even so: nothing there is worse than a bundle in doubt.
-    if (turn.kind === 'halted' && (decision.swap || !decision.lacksFile))
+    if (turn.kind === 'halted' && (loads || !decision.lacksFile))
       return { status: whenHalted(place, turn, host), action: 'left', inSync: false };
 
     const canary = turn.kind === 'lead' ? turn.canary : undefined;
@@ -282,15 +246,17 @@ export class Fleet {
         { signal: options.signal },
       );
       await canary?.proven();
-      const status = await this.#judgeChanged(target, place, present, verification, options);
+      if (present.means === 'reload') this.#reloads.helped(target, deployment);
+      const status = await this.#verdicts.changed(target, place, present, verification, options);
       return {
         status,
-        action: present.swap ? 'swapped' : 'installed',
+        action: DONE[present.means],
         inSync: isInSync(status.state) === true,
       };
     } catch (error) {
       await this.#concludeFailedCanary(canary, error, options);
       options.signal.throwIfAborted();
+      if (decision.means === 'reload') this.#reloads.failed(target, deployment, error);
       log.error({ err: error }, 'change failed');
       return { status: failed(place, error), action: 'failed', inSync: false };
     }
@@ -305,55 +271,6 @@ export class Fleet {
     const looked = await this.#look(target, options);
     const decision = looked?.places.find((other) => other.deployment === deployment)?.decision;
     return decision?.action === 'change' ? decision : undefined;
-  }
-
-  async #judgeChanged(
-    target: Target,
-    place: Place,
-    { memory, swap, remains }: PlaceChange,
-    verification: Verification,
-    options: { signal: AbortSignal },
-  ): Promise<PlaceStatus> {
-    const { desired } = place;
-    if (remains !== undefined) return placeIs(place, 'out of sync', remains);
-    if (swap) return afterHandshakes(place, verification, 'swapped');
-    if (desired === undefined) return placeIs(place, 'file only', 'installed');
-    if (!memory)
-      return this.#judgeFileOnly(
-        target,
-        place,
-        desired,
-        'installed; HAProxy loads it when it starts',
-        options,
-      );
-    return afterHandshakes(place, await this.#verify(target, place, desired, options), 'file restored');
-  }
-
-  /** A socket that takes no connection means a stopped HAProxy, unless the host answers handshakes all the same. */
-  async #judgeFileOnly(
-    target: Target,
-    place: Place,
-    desired: Desired,
-    reason: string,
-    options: { signal: AbortSignal },
-  ): Promise<PlaceStatus> {
-    const { pool, host } = target;
-    const verification = await this.#verify(target, place, desired, options);
-    if (verification.state === 'unverified') return placeIs(place, 'file only', reason);
-    if (verification.state === 'failed' && !verification.answered) return placeIs(place, 'file only', reason);
-    const socket = pool.haproxy.socket ?? pool.haproxy.masterSocket ?? 'its socket';
-    const answer =
-      verification.state === 'failed' ? verification.reason : 'handshakes present the new certificate';
-    return failed(
-      place,
-      new HostError('ERR_HAPROXY_SOCKET', {
-        host: `${pool.name}/${host.name}`,
-        step: `connect to HAProxy at ${socket}`,
-        reason: `nothing answers there, yet HAProxy runs: ${answer}. The file holds the bundle; it cannot be loaded without the socket`,
-        retry: 'later',
-        remedy: `see on the host that \`stats socket ${socket} level admin\` is in haproxy.cfg, that the account may connect to it, and that sshd forwards to it (PermitOpen [${socket}]:*)`,
-      }),
-    );
   }
 
   async #concludeFailedCanary(
@@ -388,21 +305,22 @@ function laneOf(lanes: Map<string, Lane>, id: string, concurrency: number): Lane
   return lane;
 }
 
-/** SNI of the verifying handshakes: HAProxy chooses among its certificates by it. */
-function servernameOf({ place }: Desired): string {
-  const [first = ''] = place.identifiers;
-  // By an address nobody can ask for a certificate that is not HAProxy's default (RFC 6066 section 3).
-  return place.identifiers.find((identifier) => !isIpAddress(identifier)) ?? first;
-}
+const DONE: Readonly<Record<Means, PlaceResult['action']>> = {
+  swap: 'swapped',
+  add: 'added',
+  reload: 'reloaded',
+  install: 'installed',
+};
 
-function changeFor(place: Place, desired: Desired, decision: PlaceChange) {
+function changeFor(place: Place, desired: Desired, decision: PlaceChange): HostChange {
   return {
     deployment: place.deployment,
     pem: desired.pem,
     fingerprint256: desired.place.facts.fingerprint256,
     writeFile: decision.writeFile,
-    swap: decision.swap,
-    // Only a swap is undone when handshakes fail: a file that was missing is worth having whatever they say.
-    verifyServername: decision.swap ? servernameOf(desired) : undefined,
+    listFile: decision.listFile,
+    means: decision.means,
+    // A change of files alone is not undone when handshakes fail: a file that was missing is worth having whatever they say.
+    verifyServername: decision.means === 'install' ? undefined : servernameOf(desired),
   };
 }

@@ -113,7 +113,7 @@ export class HostJournal {
     sinceMs: number,
   ): PlaceResult['action'] {
     const id = `${idOf(target)} ${path}`;
-    if (action === 'swapped' || action === 'installed') {
+    if (action !== 'left' && action !== 'failed') {
       this.#changed.set(id, { generation, action, atMs: this.#deps.clock.monotonicMs() });
     }
     const last = this.#changed.get(id);

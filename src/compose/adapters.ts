@@ -12,6 +12,7 @@ import { startChallengeServer } from '../http/challenge-server.ts';
 import type { ListeningServer } from '../http/listening.ts';
 import { createPki } from '../pki/pki.ts';
 import type { StateStore } from '../ports/state-store.ts';
+import { runLocalCommand } from '../ssh/local-command.ts';
 import { openHostSession } from '../ssh/open-session.ts';
 import { loadRegisteredDomain } from './registered-domain.ts';
 import type { Releasers } from './releasers.ts';
@@ -38,6 +39,7 @@ export function wireAdapters({
   const random = systemRandom;
   const hosts = createHaproxyHosts({
     openSession: openHostSession({ readSecret, clock, random }),
+    runLocally: runLocalCommand,
     clock,
     log,
   });

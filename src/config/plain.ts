@@ -13,6 +13,8 @@ export interface Plain {
   readonly host?: unknown;
   readonly name?: unknown;
   readonly local?: unknown;
+  readonly reload?: unknown;
+  readonly command?: unknown;
   readonly ssh?: unknown;
   readonly port?: unknown;
   readonly jump?: unknown;
@@ -25,6 +27,8 @@ export interface Plain {
   readonly path?: unknown;
   readonly file?: unknown;
   readonly copies?: unknown;
+  readonly crtList?: unknown;
+  readonly crtListFile?: unknown;
   readonly challenge?: unknown;
   readonly resolvers?: unknown;
   readonly selfCheck?: unknown;

@@ -14,6 +14,7 @@ import {
   text,
   whole,
 } from './fields.ts';
+import { Reload } from './reload-schema.ts';
 import { loginUser, Ssh, sftp, sshPort } from './ssh-schema.ts';
 
 const haproxyKeys = {
@@ -123,12 +124,12 @@ export const Pool = section(
     ssh: Ssh.optional().describe('How to log in. Required unless the pool is local.'),
     haproxy: Haproxy.describe("HAProxy's sockets; at least one."),
     verify: Verify.prefault({}).describe('Where and how a deployed bundle is verified.'),
+    reload: Reload.optional(),
     parallel: whole(1, 100).prefault(10).describe('Hosts that are changed side by side after the first one.'),
   },
   {
     expected: 'a pool: hosts, ssh, haproxy, verify',
     later: {
-      reload: 'certificates are replaced without a reload',
       jump: 'it stands in ssh: { jump: ... }',
       overrides: 'what is different about a host stands with it, as { host: ADDRESS, port: 2222 }',
     },
@@ -154,6 +155,12 @@ export const Deployment = section(
     )
       .prefault([])
       .describe('More files to keep equal to it, as the SSH side sees them.'),
+    crtList: haproxyPath('/etc/haproxy/crt-list.txt')
+      .optional()
+      .describe('The crt-list that names it (`bind ... ssl crt-list`), where no `crt` argument does.'),
+    crtListFile: absolutePath('/srv/haproxy/crt-list.txt')
+      .optional()
+      .describe('The same list as the SSH side sees it, where that differs from `crtList`.'),
     mode: text('"0600", "0640", "0400" or "0440", in quotes: the file holds a private key', /^0[46][04]0$/)
       .prefault('0600')
       .describe('Permission bits of the file, in octal.'),
@@ -163,7 +170,6 @@ export const Deployment = section(
   },
   {
     expected: 'a deployment: certificate, pool, path',
-    later: { crtList: 'name the path in the crt-list of HAProxy yourself' },
   },
 );
 

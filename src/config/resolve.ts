@@ -9,6 +9,7 @@ import type {
   KeyFamily,
   KeyType,
   PoolSpec,
+  ReloadSpec,
 } from '../domain/model.ts';
 import { resolveLimits } from './limits.ts';
 import { type ConfigOutput, DEFAULT_PASSES } from './schema.ts';
@@ -80,6 +81,7 @@ function resolvePool(pool: PoolOutput, name: string): PoolSpec {
     },
     haproxy: { socket: haproxy.socket, masterSocket: haproxy.masterSocket },
     verify: { connect: verify.connect, handshakes: verify.handshakes, timeoutMs: verify.timeout },
+    reload: resolveReload(pool),
     parallel: pool.parallel,
   };
   const defaultPort = ssh?.port ?? 22;
@@ -95,6 +97,15 @@ function resolveJumps({ jump = [], ...pool }: SshOutput): readonly JumpSpec[] {
     identity: identity ?? pool.identity,
     knownHosts: knownHosts ?? pool.knownHosts,
   }));
+}
+
+/** The master socket reloads by itself unless the operator does not want it. */
+function resolveReload({ reload, haproxy }: PoolOutput): ReloadSpec | undefined {
+  const byMaster = { command: undefined, validate: undefined, on: 'host', timeoutMs: 30_000 } as const;
+  if (reload === 'off' || (reload === undefined && haproxy.masterSocket === undefined)) return undefined;
+  if (reload === undefined || reload === 'masterSocket') return byMaster;
+  const { command, validate, on, timeout } = reload;
+  return { command, validate, on, timeoutMs: timeout };
 }
 
 function resolveHost(
@@ -151,8 +162,9 @@ function resolveDeployment(
   { certificate, path, file, copies, mode, ...deployment }: DeploymentOutput,
   certificates: ConfigOutput['certificates'],
 ): DeploymentSpec[] {
-  const { pool, owner, group, takeOver } = deployment;
-  const same = { pool, mode: Number.parseInt(mode, 8), owner, group, takeOver };
+  const { pool, owner, group, takeOver, crtList: list, crtListFile } = deployment;
+  const crtList = list === undefined ? {} : { crtList: { path: list, file: crtListFile ?? list } };
+  const same = { pool, mode: Number.parseInt(mode, 8), owner, group, takeOver, ...crtList };
   const types = [certificates[certificate]?.key ?? []].flat();
   return types.map((type) => {
     const family = keyFamilyOf(type);

@@ -3,7 +3,7 @@ import { dualRules, valuesPerFamily } from './dual-rules.ts';
 import { socketProblem } from './fields.ts';
 import { type ConfigPath, formatPath } from './issue.ts';
 import { letsEncryptRules, type OrderedAt } from './lets-encrypt-rules.ts';
-import { listOf, mapOf, type Plain } from './plain.ts';
+import { isMap, listOf, mapOf, type Plain } from './plain.ts';
 import { defaultControlSocket } from './resolve.ts';
 import { didYouMean } from './suggestion.ts';
 import type { Mistake } from './tree.ts';
@@ -25,6 +25,7 @@ export function checkRules(config: unknown): readonly Mistake[] {
     ...oneProcessOnePool(mapOf(root.pools)),
     ...dualRules(root),
     ...deploymentRules(root),
+    ...crtListRules(root),
     ...listenRules(root),
     ...selfCheckRules(root),
     ...controlRules(root),
@@ -74,6 +75,7 @@ function poolRules(path: ConfigPath, pool: Plain): Mistake[] {
     hosts.map((host) => hostOf(host)?.name),
     (name) => name,
   );
+  mistakes.push(...reloadRules(path, pool));
   if (pool.local === true) {
     const reason = 'a local pool is this machine alone';
     const login = ['port', 'user', 'identity', 'sftp'].filter((key) => Object.hasOwn(mapOf(hosts[0]), key));
@@ -89,6 +91,13 @@ function poolRules(path: ConfigPath, pool: Plain): Mistake[] {
   if (pool.hosts === undefined) mistakes.push({ path: [...path, 'hosts'], message: unless });
   if (pool.ssh === undefined) mistakes.push({ path: [...path, 'ssh'], message: unless });
   return mistakes;
+}
+
+function reloadRules(path: ConfigPath, { reload, haproxy }: Plain): Mistake[] {
+  const byMaster = reload === 'masterSocket' || (isMap(reload) && reload.command === undefined);
+  if (!byMaster || mapOf(haproxy).masterSocket !== undefined) return [];
+  const message = 'needs haproxy.masterSocket, or a command: { command: [docker, kill, -s, USR2, haproxy] }';
+  return [{ path: [...path, 'reload'], message }];
 }
 
 /** HAProxy has one certificate transaction for the whole process: two pools would change it side by side. */
@@ -144,6 +153,24 @@ function deploymentRules(root: Plain): Mistake[] {
       for (const claim of claims) owners.set(claim, owners.get(claim) ?? at);
     }
     return mistakes;
+  });
+}
+
+/** A list that is replaced must not be what it lists. */
+function crtListRules(root: Plain): Mistake[] {
+  const deployments = listOf(root.deployments).map(mapOf);
+  return deployments.flatMap(({ pool, crtList, crtListFile }, index) => {
+    const path = ['deployments', index];
+    if (crtList === undefined && crtListFile !== undefined)
+      return [{ path: [...path, 'crtListFile'], message: 'needs crtList, the name HAProxy knows it by' }];
+    const file = crtListFile ?? crtList;
+    const bundles = deployments.filter((other) => other.pool === pool);
+    const at = bundles.flatMap((other) => placesOf(other, path)).flatMap(({ places }) => places);
+    if (!at.includes(`file ${String(file)}`)) return [];
+    const key = crtListFile === undefined ? 'crtList' : 'crtListFile';
+    return [
+      { path: [...path, key], message: 'is the path of a bundle: a list of certificates is another file' },
+    ];
   });
 }
 

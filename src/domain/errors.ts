@@ -60,6 +60,7 @@ export type ErrorCode =
   | 'ERR_HAPROXY_REFUSED'
   | 'ERR_HAPROXY_BUSY'
   | 'ERR_HAPROXY_PAYLOAD_TOO_LARGE'
+  | 'ERR_HAPROXY_RELOAD'
   | 'ERR_HOST_UNVERIFIED'
   // anything else
   | 'ERR_LISTEN'

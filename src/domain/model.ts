@@ -102,6 +102,18 @@ export interface HaproxySpec {
   readonly masterSocket: string | undefined;
 }
 
+/** How the HAProxy of a pool takes over what only a reload brings. `{host}` in an argument is the host's address. */
+export interface ReloadSpec {
+  /** A program and its arguments that make HAProxy reload. Undefined: `reload` of the master CLI. */
+  readonly command: readonly string[] | undefined;
+  /** Checks the configuration before each reload; undefined leaves it to HAProxy itself. */
+  readonly validate: readonly string[] | undefined;
+  /** Where these commands run: on the host itself, or where kacme runs. */
+  readonly on: 'host' | 'kacme';
+  /** Bound of each command, and then of the wait for the new worker. */
+  readonly timeoutMs: number;
+}
+
 export interface VerifySpec {
   /** `address:port` templates; `{host}` stands for the host's address. Empty: nothing can be verified. */
   readonly connect: readonly string[];
@@ -118,6 +130,8 @@ export interface PoolSpec {
   readonly ssh: SshSpec | undefined;
   readonly haproxy: HaproxySpec;
   readonly verify: VerifySpec;
+  /** Undefined: HAProxy is never reloaded by kacme. */
+  readonly reload: ReloadSpec | undefined;
   /** Hosts that are changed side by side after the canary. */
   readonly parallel: number;
 }
@@ -137,8 +151,17 @@ export interface DeploymentSpec {
   readonly owner: number | undefined;
   readonly group: number | undefined;
   readonly takeOver: boolean;
+  /** The list of HAProxy that names `path` (`bind ... crt-list`); undefined: a `crt` argument names it. */
+  readonly crtList?: CrtListSpec;
   /** Of half a dual certificate: its key family. Handshakes that verify the place offer no other. */
   readonly family?: KeyFamily;
+}
+
+export interface CrtListSpec {
+  /** The name HAProxy knows the list by. */
+  readonly path: string;
+  /** The same file as the SSH side sees it. */
+  readonly file: string;
 }
 
 export interface SelfCheckSpec {

@@ -34,6 +34,18 @@ export interface PlaceObservation {
   readonly copies: readonly FileObservation[];
   /** What HAProxy has in memory under this path; undefined when it does not know it, or is stopped. */
   readonly loaded: LoadedCertificate | undefined;
+  /** Of a deployment that has one. */
+  readonly crtList?: CrtListObservation;
+}
+
+export interface CrtListObservation {
+  /** Whether the file of the list names the path: what HAProxy's next start goes by. */
+  readonly inFile: boolean;
+  /**
+   * Whether the list in HAProxy's memory does. `addable`: it does not, and can be made to. `fixed`: it does not, and
+   * this HAProxy cannot change it, or has no such list. Undefined when HAProxy is stopped.
+   */
+  readonly inMemory: 'listed' | 'addable' | 'fixed' | undefined;
 }
 
 export type FileObservation =

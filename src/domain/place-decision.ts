@@ -16,13 +16,27 @@ export interface DesiredPlace {
   readonly history: ReadonlySet<string>;
 }
 
+/**
+ * How HAProxy gets the bundle: a hot `swap` of what it has loaded, an `add` to a crt-list while it runs, a `reload` where
+ * neither can be done, or not at all: `install` changes files alone.
+ */
+export type Means = 'swap' | 'add' | 'reload' | 'install';
+
+/** Whether HAProxy may be reloaded on a host now, and if not, why. */
+export type ReloadOption =
+  | { readonly state: 'possible' }
+  | { readonly state: 'impossible' }
+  | { readonly state: 'waits'; readonly reason: string };
+
 export type PlaceDecision =
   /** As it should be; `memory` tells whether HAProxy has it loaded (and handshakes can be asked). */
   | { readonly action: 'none'; readonly memory: boolean; readonly reason: string }
   | {
       readonly action: 'change';
+      readonly means: Means;
       readonly writeFile: boolean;
-      readonly swap: boolean;
+      /** Whether the crt-list's file has to name the path from now on. */
+      readonly listFile: boolean;
       /** Whether HAProxy will have the bundle loaded after this change, so that handshakes can be asked. */
       readonly memory: boolean;
       /** HAProxy could not start from the file that is there now, if any. */
@@ -42,18 +56,19 @@ export function decidePlace(
   desired: DesiredPlace,
   deployment: DeploymentSpec,
   observed: HostObservation,
+  reload: ReloadOption,
   now: Date,
 ): PlaceDecision {
   const place = observed.places[deployment.path];
   if (place === undefined) return { action: 'leave', state: 'out of sync', reason: 'not observed' };
 
   const fileDrift = describeFileDrift(desired, deployment, place);
-  const memory = judgeMemory(desired, deployment, observed, place);
-  const oldWorkers = describeOldWorkers(observed);
-  if (fileDrift === undefined && memory.state !== 'differs') {
-    const remains = memory.remains ?? oldWorkers;
+  const listDrift = describeListDrift(deployment, place);
+  const memory = judgeMemory(desired, deployment, observed, place, reload);
+  const remains = memory.remains ?? describeOldWorkers(observed);
+  if (fileDrift === undefined && listDrift === undefined && memory.means === undefined) {
     if (remains !== undefined) return { action: 'leave', state: 'out of sync', reason: remains };
-    return memory.state === 'same'
+    return memory.loaded
       ? { action: 'none', memory: true, reason: 'file and memory hold the bundle' }
       : { action: 'none', memory: false, reason: `file holds the bundle; ${memory.reason}` };
   }
@@ -61,15 +76,20 @@ export function decidePlace(
   const objection = objectionTo(desired, deployment, place, now);
   if (objection !== undefined) return { action: 'leave', ...objection };
 
-  const reasons = [fileDrift, memory.state === 'differs' ? memory.reason : undefined];
+  const lacksFile = place.file.state === 'absent' || place.file.content.state === 'broken';
+  // File and memory change together, so that a failed reload can be undone; only a file that is no use comes at once.
+  if (memory.waits && place.loaded !== undefined && !lacksFile)
+    return { action: 'leave', state: 'out of sync', reason: memory.reason };
+  const reasons = [fileDrift, listDrift, memory.means === undefined ? undefined : memory.reason];
   return {
     action: 'change',
+    means: memory.means ?? 'install',
     writeFile: fileDrift !== undefined,
-    swap: memory.state === 'differs',
-    memory: memory.state !== 'none',
-    lacksFile: place.file.state === 'absent' || place.file.content.state === 'broken',
+    listFile: listDrift !== undefined,
+    memory: memory.loaded || memory.means !== undefined,
+    lacksFile,
     reason: reasons.filter((reason) => reason !== undefined).join('; '),
-    remains: memory.remains ?? oldWorkers,
+    remains,
   };
 }
 
@@ -103,6 +123,11 @@ function describeFileDrift(
   return undefined;
 }
 
+function describeListDrift({ crtList, path }: DeploymentSpec, place: PlaceObservation): string | undefined {
+  if (crtList === undefined || place.crtList?.inFile !== false) return undefined;
+  return `${crtList.file} does not list ${path}`;
+}
+
 function describeOneFile(
   desired: DesiredPlace,
   deployment: DeploymentSpec,
@@ -127,39 +152,67 @@ function describeOneFile(
 
 const octal = (mode: number): string => mode.toString(8).padStart(4, '0');
 
-type Memory = {
-  /** `none`: there is no memory to change, or no way to change it. */
-  readonly state: 'same' | 'differs' | 'none';
+interface Memory {
+  /** Undefined when HAProxy's memory is not to be changed, or cannot be now. */
+  readonly means: Exclude<Means, 'install'> | undefined;
+  /** Whether it holds the bundle already. */
+  readonly loaded: boolean;
   readonly reason: string;
   readonly remains: string | undefined;
-};
+  /** Whether it will be changed later, by a reload. */
+  readonly waits: boolean;
+}
+
+const UNCHANGED = { means: undefined, loaded: false, remains: undefined, waits: false } as const;
 
 function judgeMemory(
   desired: DesiredPlace,
   deployment: DeploymentSpec,
   { haproxy }: HostObservation,
-  { loaded }: PlaceObservation,
+  place: PlaceObservation,
+  reload: ReloadOption,
 ): Memory {
-  if (haproxy.state === 'stopped')
-    return { state: 'none', reason: `HAProxy is stopped (${haproxy.reason})`, remains: undefined };
-  if (loaded === undefined) {
-    const remains = `HAProxy has no certificate loaded from ${deployment.path}: name it in a crt argument and reload HAProxy`;
-    return { state: 'none', reason: remains, remains };
+  const { loaded } = place;
+  if (haproxy.state === 'stopped') return { ...UNCHANGED, reason: `HAProxy is stopped (${haproxy.reason})` };
+  const { path, crtList } = deployment;
+  const neededBytes = desired.pemBytes + path.length + COMMAND_OVERHEAD_BYTES;
+  const tooLarge = `the bundle of ${desired.pemBytes} bytes does not fit HAProxy's buffer of ${haproxy.bufferBytes} bytes`;
+  const addable = place.crtList?.inMemory === 'addable';
+  if (loaded?.fingerprint1 === desired.facts.fingerprint1 && !addable)
+    return { ...UNCHANGED, loaded: true, reason: 'memory holds the bundle' };
+  if (loaded === undefined && !addable) {
+    const obstacle = `HAProxy has no certificate loaded from ${path}`;
+    return crtList === undefined
+      ? byReload(reload, obstacle, 'name it in a crt argument and reload HAProxy')
+      : byReload(
+          reload,
+          `${obstacle} and cannot add one to ${crtList.path} while it runs`,
+          'see that a bind names that crt-list, and reload HAProxy',
+        );
   }
-  if (loaded.fingerprint1 === desired.facts.fingerprint1)
-    return { state: 'same', reason: 'memory holds the bundle', remains: undefined };
-  const neededBytes = desired.pemBytes + deployment.path.length + COMMAND_OVERHEAD_BYTES;
-  if (neededBytes >= haproxy.bufferBytes) {
-    const remains =
-      `the bundle of ${desired.pemBytes} bytes does not fit HAProxy's buffer of ${haproxy.bufferBytes} bytes: ` +
-      'reload HAProxy to load it, and raise tune.bufsize for the next time';
-    return { state: 'none', reason: remains, remains };
+  if (loaded?.fingerprint1 !== desired.facts.fingerprint1 && neededBytes >= haproxy.bufferBytes)
+    return byReload(reload, tooLarge, 'reload HAProxy to load it, and raise tune.bufsize for the next time');
+  if (addable)
+    return { ...UNCHANGED, means: 'add', reason: `HAProxy does not list ${path} in ${crtList?.path}` };
+  const until = loaded?.notAfter.toISOString();
+  const reason = `HAProxy has another certificate in memory (valid until ${until})`;
+  return { ...UNCHANGED, means: 'swap', reason };
+}
+
+/** What HAProxy cannot be given while it runs; `otherwise` is what an operator does when kacme may not reload it. */
+function byReload(reload: ReloadOption, obstacle: string, otherwise: string): Memory {
+  switch (reload.state) {
+    case 'possible':
+      return { ...UNCHANGED, means: 'reload', reason: `reload because ${obstacle}` };
+    case 'impossible': {
+      const reason = `${obstacle}: ${otherwise}`;
+      return { ...UNCHANGED, reason, remains: reason };
+    }
+    case 'waits': {
+      const reason = `${obstacle}; ${reload.reason}`;
+      return { ...UNCHANGED, reason, remains: reason, waits: true };
+    }
   }
-  return {
-    state: 'differs',
-    reason: `HAProxy has another certificate in memory (valid until ${loaded.notAfter.toISOString()})`,
-    remains: undefined,
-  };
 }
 
 type Objection = { readonly state: 'foreign' | 'kept' | 'out of sync'; readonly reason: string };

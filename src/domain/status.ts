@@ -96,7 +96,7 @@ export interface PlaceResult {
   readonly certificate: string;
   readonly path: string;
   /** `left`: nothing had to be done, or must not be done; the reason says which. */
-  readonly action: 'installed' | 'swapped' | 'left' | 'failed';
+  readonly action: 'installed' | 'swapped' | 'added' | 'reloaded' | 'left' | 'failed';
   /** Whether the host is as it should be now. */
   readonly inSync: boolean;
   readonly reason: string;

@@ -55,6 +55,37 @@ export function readCertificateList(answer: string): CertificateList | undefined
   };
 }
 
+/** `show ssl crt-list LIST`: the paths it names; undefined for a list that HAProxy does not know. */
+export function readCrtList(answer: string): readonly string[] | undefined {
+  if (!answer.startsWith('#')) return undefined;
+  return pathsInCrtList(answer);
+}
+
+/** A crt-list, as its file or HAProxy shows it: `PATH [OPTIONS] FILTERS` on each line (configuration.txt, `crt-list`). */
+export function pathsInCrtList(text: string): readonly string[] {
+  return text.split('\n').flatMap((line) => {
+    const path = line.trim().split(/[\s[]/, 1)[0] ?? '';
+    return path === '' || path.startsWith('#') ? [] : [path];
+  });
+}
+
+/** `help`: whether this HAProxy, at the level of this socket, can add a certificate while it runs (since 2.2). */
+export function readCanAdd(help: string): boolean {
+  const needed = ['new ssl cert', 'add ssl crt-list', 'del ssl crt-list', 'del ssl cert'];
+  return needed.every((command) => new RegExp(`^\\s*${command} `, 'm').test(help));
+}
+
+/** `new ssl cert`, `add ssl crt-list` and their `del`: what they did, in one of these words, or why not. */
+export function readListChange(answer: string): 'done' | Refusal {
+  if (
+    /^(?:New empty certificate store .*|Certificate '.*' deleted!|Entry '.*' deleted in crtlist '.*'!|Success!)$/m.test(
+      answer,
+    )
+  )
+    return 'done';
+  return readRefusal(answer);
+}
+
 /** `show ssl cert PATH`: undefined for a path that HAProxy does not know, or an entry without a certificate. */
 export function readCertificate(answer: string): LoadedCertificate | undefined {
   const field = (name: string) => new RegExp(`^${name}: (.*)$`, 'm').exec(answer)?.[1];
@@ -85,6 +116,32 @@ export function readProcesses(answer: string): ProcessList | undefined {
   if (workers.length + oldWorkers.length === 0) return undefined;
   const failed = /^\d+\s+master\s.*\[failed: (\d+)\]/m.exec(present)?.[1];
   return { workers, oldWorkers, failedReloads: failed === undefined ? undefined : Number(failed) };
+}
+
+/** `Pid:` of `show info`: which worker answers. */
+export function readPid(answer: string): number | undefined {
+  const pid = /^Pid: (\d+)/m.exec(answer)?.[1];
+  return pid === undefined ? undefined : Number(pid);
+}
+
+/**
+ * `reload` of the master CLI, which tells how it went since HAProxy 2.7. `unknown`: an older one says nothing, whatever
+ * comes of it. `text` is what the new worker said when it failed.
+ */
+export function readReload(
+  answer: string,
+): { readonly state: 'succeeded' | 'unknown' } | { readonly state: 'failed'; readonly text: string } {
+  const success = /^Success=([01])/m.exec(answer)?.[1];
+  if (success === '1') return { state: 'succeeded' };
+  if (success === undefined) return { state: 'unknown' };
+  return { state: 'failed', text: complaintsIn(answer) };
+}
+
+/** What HAProxy complains of in its start-up messages, on one line: the rest are notices. */
+export function complaintsIn(messages: string): string {
+  const alerts = messages.split('\n').filter((line) => line.includes('[ALERT]'));
+  const words = alerts.map((line) => line.replace(/^\[ALERT\]\s*(?:\(\d+\) : |\S+ \(\d+\) : )?/, '').trim());
+  return oneLine((words.length > 0 ? words : [messages.trim()]).join(' '));
 }
 
 /** `Stopping:` of `show info`: whether the process has given its listeners up. */

@@ -1,25 +1,26 @@
 import type { Logger } from 'pino';
 import { KacmeError } from '../domain/errors.ts';
 import { HostError } from '../domain/host-error.ts';
-import type { HostSpec } from '../domain/model.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import { readBundlePem } from '../domain/x509.ts';
 import type { HostChange, Verification } from '../ports/haproxy-host.ts';
 import type { HostSession } from '../ports/host-session.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import { Checkpoint, type Unwound } from './checkpoint.ts';
+import { CrtListFile } from './crt-list-file.ts';
 import { FileReplacement } from './file-replacement.ts';
+import { MemoryAdd } from './memory-add.ts';
+import type { MemoryChange } from './memory-change.ts';
+import { MemoryReload } from './memory-reload.ts';
 import { MemorySwap } from './memory-swap.ts';
-import type { HostView } from './observe.ts';
+import { type ReloadContext, settled } from './reload.ts';
 import type { TransactionWatch } from './transaction-watch.ts';
 import { verifyHandshakes } from './verify.ts';
 
 /** Undoing takes a few round trips, and a connection when the old one was lost. */
 const UNDO_WITHIN_MS = 15_000;
 
-export interface ChangeContext {
-  readonly view: HostView;
-  readonly host: HostSpec;
+export interface ChangeContext extends ReloadContext {
   readonly watch: TransactionWatch;
   readonly log: Logger;
   /** Another session when the one in `view` is gone. */
@@ -44,12 +45,13 @@ class Change {
   readonly #options: EffectOptions;
   readonly #checkpoint = new Checkpoint();
   readonly #files: readonly FileReplacement[];
-  readonly #memory: MemorySwap | undefined;
+  readonly #list: CrtListFile | undefined;
+  readonly #memory: MemoryChange | undefined;
   #step = 'begin';
 
   constructor(change: HostChange, context: ChangeContext, options: EffectOptions) {
     const { deployment } = change;
-    const { view, watch } = context;
+    const { view } = context;
     const fingerprint1 = checkBundle(change, view.label);
     this.#change = change;
     this.#context = context;
@@ -57,16 +59,17 @@ class Change {
     this.#files = [deployment.file, ...deployment.copies].map(
       (path) => new FileReplacement(view.label, path, deployment),
     );
-    this.#memory = change.swap
-      ? new MemorySwap({ view, watch, path: deployment.path, pem: change.pem, fingerprint1 })
-      : undefined;
+    const { crtList, path } = deployment;
+    this.#list =
+      change.listFile && crtList !== undefined ? new CrtListFile(view.label, crtList, path) : undefined;
+    this.#memory = memoryChange(change, context, fingerprint1);
   }
 
   async run(): Promise<Verification> {
     try {
       await this.#take('look', () => this.#look());
       await this.#take('upload and set', () => this.#prepare());
-      if (this.#change.writeFile) await this.#take('rename', () => this.#activate());
+      await this.#take('rename', () => this.#activate());
       await this.#take('commit', async () => this.#memory?.commit(this.#options));
       const verification = await this.#takeVerification();
       await this.#cleanUp();
@@ -95,7 +98,8 @@ class Change {
   async #look(): Promise<void> {
     await waitForAll([
       ...this.#files.map((file) => file.look(this.#session, this.#options)),
-      ...(this.#memory === undefined ? [] : [this.#memory.look(this.#options)]),
+      this.#list?.look(this.#session, this.#options),
+      this.#memory?.look(this.#options),
     ]);
   }
 
@@ -104,6 +108,8 @@ class Change {
     const loaded = this.#memory?.loadedBefore;
     const content = Buffer.from(this.#change.pem);
     const tasks: Promise<unknown>[] = [];
+    // Registered before the files, so undone after them: a reload reads them.
+    if (this.#change.means === 'reload') this.#guardMemory();
     if (this.#change.writeFile) {
       for (const file of this.#files) {
         this.#checkpoint.guard(file.path, (options) =>
@@ -112,19 +118,31 @@ class Change {
         tasks.push(file.prepare(this.#session, content, loaded, this.#options));
       }
     }
-    const memory = this.#memory;
-    if (memory !== undefined) {
-      const held = this.#files.flatMap((file) => file.heldPems);
-      // Registered after the files, so undone before them: whether a file may go depends on the memory.
-      this.#checkpoint.guard("HAProxy's memory", (options) => memory.undo(options, held));
-      tasks.push(memory.set(this.#options));
+    const list = this.#list;
+    if (list !== undefined) {
+      // Registered after the bundle's files, so undone before them: no list may name what is not there.
+      this.#checkpoint.guard(list.path, (options) => list.undo(options));
+      tasks.push(list.prepare(this.#session, this.#options));
     }
+    // Registered after the files, so undone before them: whether a file may go depends on the memory.
+    if (this.#change.means !== 'reload') this.#guardMemory();
+    if (this.#memory !== undefined) tasks.push(this.#memory.stage(this.#options));
     await waitForAll(tasks);
     this.#warnOfLostOwners();
   }
 
+  #guardMemory(): void {
+    const memory = this.#memory;
+    if (memory === undefined) return;
+    const held = this.#files.flatMap((file) => file.heldPems);
+    this.#checkpoint.guard("HAProxy's memory", (options) => memory.undo(options, held));
+  }
+
+  /** The list comes after what it names: HAProxy does not start from a list that names a missing file. */
   async #activate(): Promise<void> {
-    await waitForAll(this.#files.map((file) => file.activate(this.#session, this.#options)));
+    const files = this.#change.writeFile ? this.#files : [];
+    await waitForAll(files.map((file) => file.activate(this.#session, this.#options)));
+    await this.#list?.activate(this.#session, this.#options);
   }
 
   async #takeVerification(): Promise<Verification> {
@@ -136,8 +154,11 @@ class Change {
       };
     const { view, host } = this.#context;
     const request = { servername, fingerprint256, family: deployment.family };
+    const handshakes = () => verifyHandshakes(view.pool.verify, host, request, this.#options);
     const verification = await this.#take('verify', () =>
-      verifyHandshakes(view.pool.verify, host, request, this.#options),
+      this.#change.means === 'reload'
+        ? settled(view, handshakes, ({ state }) => state !== 'failed', this.#options)
+        : handshakes(),
     );
     if (verification.state !== 'failed') return verification;
     throw new HostError('ERR_HOST_UNVERIFIED', {
@@ -154,7 +175,11 @@ class Change {
   async #cleanUp(): Promise<void> {
     try {
       await this.#take('clean up', () =>
-        waitForAll(this.#files.map((file) => file.forgetPrevious(this.#session, this.#options))),
+        waitForAll(
+          [...this.#files, ...(this.#list === undefined ? [] : [this.#list])].map((file) =>
+            file.forgetPrevious(this.#session, this.#options),
+          ),
+        ),
       );
     } catch (error) {
       const { view, log } = this.#context;
@@ -175,9 +200,10 @@ class Change {
 
   async #undo(error: unknown): Promise<unknown> {
     if (this.#checkpoint.isEmpty) return error;
-    const { reopen, log } = this.#context;
+    const { reopen, log, view } = this.#context;
     const { mandate } = this.#options;
-    const signal = AbortSignal.timeout(UNDO_WITHIN_MS);
+    const reloadMs = this.#change.means === 'reload' ? (view.pool.reload?.timeoutMs ?? 0) : 0;
+    const signal = AbortSignal.timeout(UNDO_WITHIN_MS + reloadMs);
     const unwound = await this.#checkpoint.unwind(async () => {
       mandate.assertHeld();
       return { session: await reopen({ signal }), signal, mandate };
@@ -202,6 +228,23 @@ class Change {
       remedy: known?.remedy,
       cause: error,
     });
+  }
+}
+
+function memoryChange(
+  { means, deployment: { path, crtList }, pem }: HostChange,
+  context: ChangeContext,
+  fingerprint1: string,
+): MemoryChange | undefined {
+  switch (means) {
+    case 'swap':
+      return new MemorySwap({ ...context, path, pem, fingerprint1 });
+    case 'add':
+      return crtList && new MemoryAdd({ ...context, path, pem, fingerprint1 }, crtList.path);
+    case 'reload':
+      return new MemoryReload({ ...context, path, fingerprint1 });
+    case 'install':
+      return undefined;
   }
 }
 

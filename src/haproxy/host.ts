@@ -18,11 +18,13 @@ import { applyChange } from './apply.ts';
 import { readHostFile } from './host-file.ts';
 import { type HostView, observeHost, runtimeOf } from './observe.ts';
 import { rehearse } from './rehearsal.ts';
+import type { RunLocally } from './reload.ts';
 import { TransactionWatch } from './transaction-watch.ts';
 import { verifyHandshakes } from './verify.ts';
 
 export interface HaproxyHostsOptions {
   readonly openSession: OpenHostSession;
+  readonly runLocally: RunLocally;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -203,6 +205,7 @@ class RemoteHaproxyHost implements HaproxyHost {
         {
           view: await this.#view({ signal: ended.signal }),
           host: this.host,
+          runLocally: this.#options.runLocally,
           watch: this.#watch,
           log,
           reopen: (options) => this.#open(options),

@@ -1,7 +1,15 @@
 import { HostError } from '../domain/host-error.ts';
 import type { WorkersObservation } from '../domain/observation.ts';
 import type { Clock } from '../ports/clock.ts';
-import { type ProcessList, readProcesses, readRefusal, readStopping } from './answers.ts';
+import type { EffectOptions } from '../ports/leadership.ts';
+import {
+  complaintsIn,
+  type ProcessList,
+  readProcesses,
+  readRefusal,
+  readReload,
+  readStopping,
+} from './answers.ts';
 import { HaproxySocket } from './haproxy-socket.ts';
 import type { RuntimeApiOptions } from './runtime-api.ts';
 
@@ -36,6 +44,23 @@ export class MasterCli {
     // A reload may be under way at this very moment.
     await this.#clock.sleep(HANDING_OVER_MS, { signal });
     return this.#look({ signal });
+  }
+
+  /** Asks for a seamless reload. Since 2.7 it answers when the new worker is there, or has failed. */
+  async reload({
+    signal,
+    mandate,
+    timeoutMs,
+  }: EffectOptions & { timeoutMs: number }): Promise<ReturnType<typeof readReload>> {
+    const step = 'reload HAProxy';
+    const options = { signal, mandate, timeoutMs };
+    return readReload(await this.#socket.send(step, 'reload\n', options));
+  }
+
+  /** What the new worker of the last reload complained of; undefined before HAProxy 2.7, which does not tell. */
+  async complaints({ signal }: { signal: AbortSignal }): Promise<string | undefined> {
+    const answer = await this.#socket.send('ask why', 'show startup-logs\nquit\n', { signal });
+    return answer.includes('[ALERT]') ? complaintsIn(answer) : undefined;
   }
 
   async #look({ signal }: { signal: AbortSignal }): Promise<WorkersObservation> {

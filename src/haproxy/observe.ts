@@ -7,6 +7,7 @@ import type { HostSession } from '../ports/host-session.ts';
 import type { Connect } from './haproxy-socket.ts';
 import { observeFile, readHostFile } from './host-file.ts';
 import { MasterCli } from './master-cli.ts';
+import { isInCrtListFile, type ListedPaths, lookAtCrtLists } from './observe-crt-lists.ts';
 import { RuntimeApi, type RuntimeApiOptions, type RuntimeView } from './runtime-api.ts';
 
 /** One host as the parts of this adapter see it. */
@@ -25,14 +26,11 @@ export async function observeHost(
   { signal }: { signal: AbortSignal },
 ): Promise<HostObservation> {
   const [running, ...files] = await Promise.all([
-    observeHaproxy(
-      view,
-      deployments.map(({ path }) => path),
-      { signal },
-    ),
+    observeHaproxy(view, deployments, { signal }),
     ...deployments.map((deployment) => observeFiles(view, deployment, { signal })),
   ]);
   const loaded = 'view' in running ? running.view.loaded : new Map();
+  const listed: ListedPaths = 'view' in running ? running.listed : new Map();
   return {
     haproxy:
       'view' in running
@@ -46,45 +44,57 @@ export async function observeHost(
         : { state: 'stopped', reason: running.stopped },
     places: Object.fromEntries(
       deployments.map(({ path }, i): [string, PlaceObservation] => {
-        const [file = { state: 'absent' }, ...copies] = files[i] ?? [];
-        return [path, { file, copies, loaded: loaded.get(path) }];
+        const { inFile, found = [] } = files[i] ?? {};
+        const [file = { state: 'absent' }, ...copies] = found;
+        const crtList = inFile === undefined ? {} : { crtList: { inFile, inMemory: listed.get(path) } };
+        return [path, { file, copies, loaded: loaded.get(path), ...crtList }];
       }),
     ),
   };
 }
 
-function observeFiles(
+async function observeFiles(
   { session, label }: HostView,
-  { file, copies }: DeploymentSpec,
+  deployment: DeploymentSpec,
   { signal }: { signal: AbortSignal },
 ) {
-  return Promise.all(
-    [file, ...copies].map(async (path) => observeFile(await readHostFile(session, label, path, { signal }))),
-  );
+  const read = async (path: string) => observeFile(await readHostFile(session, label, path, { signal }));
+  const [inFile, found] = await Promise.all([
+    isInCrtListFile(session, label, deployment, { signal }),
+    Promise.all([deployment.file, ...deployment.copies].map(read)),
+  ]);
+  return { inFile, found };
 }
 
 type Running =
-  | { readonly view: RuntimeView; readonly workers: WorkersObservation | undefined }
+  | {
+      readonly view: RuntimeView;
+      readonly listed: ListedPaths;
+      readonly workers: WorkersObservation | undefined;
+    }
   | { readonly stopped: string };
 
 async function observeHaproxy(
   host: HostView,
-  paths: readonly string[],
+  deployments: readonly DeploymentSpec[],
   { signal }: { signal: AbortSignal },
 ): Promise<Running> {
   const { socket, masterSocket } = host.pool.haproxy;
   const path = socket ?? masterSocket;
   if (path === undefined) return { stopped: 'neither haproxy.socket nor haproxy.masterSocket is configured' };
   const kind = socket === undefined ? 'master' : 'stats';
-  const [view, workers] = await Promise.all([
-    unlessRefused(host, path, (options) =>
-      new RuntimeApi({ ...options, socket: kind }).look(paths, { signal }),
-    ),
+  const paths = deployments.map((deployment) => deployment.path);
+  const [seen, workers] = await Promise.all([
+    unlessRefused(host, path, async (options) => {
+      const runtime = new RuntimeApi({ ...options, socket: kind });
+      const view = await runtime.look(paths, { signal });
+      return { view, listed: await lookAtCrtLists(runtime, deployments, { signal }) };
+    }),
     masterSocket === undefined
       ? undefined
       : unlessRefused(host, masterSocket, (options) => new MasterCli(options).workers({ signal })),
   ]);
-  if (view !== undefined) return { view, workers };
+  if (seen !== undefined) return { ...seen, workers };
   const alike = host.pool.ssh === undefined ? '' : ', or sshd refuses to forward to it: both look the same';
   return { stopped: `nothing answers at ${path}: HAProxy is stopped${alike}` };
 }

@@ -8,10 +8,14 @@ import {
   type Refusal,
   readAbort,
   readBufferBytes,
+  readCanAdd,
   readCertificate,
   readCertificateList,
   readCommit,
+  readCrtList,
   readLevel,
+  readListChange,
+  readPid,
   readRefusal,
   readSet,
   readVersion,
@@ -41,6 +45,8 @@ export interface RuntimeView {
   /** `tune.bufsize`: a command with its payload must be smaller. */
   readonly bufferBytes: number;
   readonly pending: string | undefined;
+  /** Every path that HAProxy knows, also one with nothing loaded yet. */
+  readonly known: readonly string[];
   /** By path; undefined for one that HAProxy does not know. */
   readonly loaded: ReadonlyMap<string, LoadedCertificate | undefined>;
 }
@@ -75,6 +81,7 @@ export class RuntimeApi {
       version: this.#expect(`${step}: show info`, info, readVersion(info)),
       bufferBytes: this.#expect(`${step}: show pools`, pools, readBufferBytes(pools)),
       pending: this.#expect(`${step}: show ssl cert`, list, certificateList).pending,
+      known: certificateList?.paths ?? [],
       loaded: new Map(paths.map((path, i) => [path, readCertificate(certificates[i] ?? '')])),
     };
   }
@@ -82,6 +89,13 @@ export class RuntimeApi {
   /** What this connection may do (management.txt section 9.3, `show cli level`); undefined when it does not tell. */
   async level({ signal }: { signal: AbortSignal }): Promise<HostTrial['socketLevel']> {
     return readLevel(await this.#ask('ask what the socket permits', 'show cli level', { signal }));
+  }
+
+  /** Process id of the worker that answers. */
+  async pid({ signal }: { signal: AbortSignal }): Promise<number> {
+    const step = 'ask which worker answers';
+    const info = await this.#ask(step, 'show info', { signal });
+    return this.#expect(step, info, readPid(info));
   }
 
   /** The certificate of the pending transaction, undefined when there is none for this path. */
@@ -140,6 +154,46 @@ export class RuntimeApi {
     const outcome = readAbort(await this.#ask(step, `abort ssl cert ${this.#argument(path, step)}`, options));
     if (typeof outcome !== 'string') throw this.#refusal(step, outcome);
     return outcome === 'aborted';
+  }
+
+  /** The paths that a crt-list names in memory; undefined for a list that HAProxy does not know. */
+  async crtList(list: string, { signal }: { signal: AbortSignal }): Promise<readonly string[] | undefined> {
+    const step = `show crt-list ${list}`;
+    return readCrtList(await this.#ask(step, `show ssl crt-list ${this.#argument(list, step)}`, { signal }));
+  }
+
+  /** Whether a certificate can be added while HAProxy runs. */
+  async canAdd({ signal }: { signal: AbortSignal }): Promise<boolean> {
+    return readCanAdd(await this.#ask('ask what HAProxy can do', 'help', { signal }));
+  }
+
+  /** A path with nothing in it yet. */
+  newCertificate(path: string, options: EffectOptions): Promise<void> {
+    return this.#changeLists(`add certificate ${path}`, ['new ssl cert', path], options);
+  }
+
+  /** Throws `ERR_HAPROXY_REFUSED` while a list names it. */
+  deleteCertificate(path: string, options: EffectOptions): Promise<void> {
+    return this.#changeLists(`delete certificate ${path}`, ['del ssl cert', path], options);
+  }
+
+  /** Its names are those of the certificate. A second line is added where there is one already. */
+  addToList(list: string, path: string, options: EffectOptions): Promise<void> {
+    return this.#changeLists(`list ${path} in ${list}`, ['add ssl crt-list', list, path], options);
+  }
+
+  deleteFromList(list: string, path: string, options: EffectOptions): Promise<void> {
+    return this.#changeLists(`take ${path} off ${list}`, ['del ssl crt-list', list, path], options);
+  }
+
+  async #changeLists(
+    step: string,
+    [command = '', ...paths]: readonly string[],
+    options: EffectOptions,
+  ): Promise<void> {
+    const line = [command, ...paths.map((path) => this.#argument(path, step))].join(' ');
+    const outcome = readListChange(await this.#ask(step, line, options));
+    if (outcome !== 'done') throw this.#refusal(step, outcome);
   }
 
   #setCommand(path: string, pem: string): string {

@@ -1,9 +1,10 @@
 import type { HostTrial } from '../domain/host-check.ts';
 import type { DeploymentSpec, HostSpec, KeyFamily, PoolSpec } from '../domain/model.ts';
 import type { HostObservation } from '../domain/observation.ts';
+import type { Means } from '../domain/place-decision.ts';
 import type { EffectOptions } from './leadership.ts';
 
-/** One bundle to bring to one place on one host. At least one of `writeFile` and `swap` is true. */
+/** One bundle to bring to one place on one host. */
 export interface HostChange {
   readonly deployment: DeploymentSpec;
   /** Leaf, chain, key; no blank lines; ends with a newline. */
@@ -11,7 +12,9 @@ export interface HostChange {
   /** SHA-256 of the leaf's DER, lower-case hex. */
   readonly fingerprint256: string;
   readonly writeFile: boolean;
-  readonly swap: boolean;
+  /** Whether the crt-list's file is to name the path; never without a `crtList`. */
+  readonly listFile: boolean;
+  readonly means: Means;
   /** SNI of the verifying handshakes; undefined skips them (nothing listens: HAProxy is stopped). */
   readonly verifyServername: string | undefined;
 }

@@ -25,12 +25,6 @@ export interface CommandOptions extends EffectOptions {
 }
 
 /**
- * Runs a program with exactly these arguments: no shell reads them. Resolves also when it fails; throws
- * `ERR_HOST_COMMAND` when it cannot be run or does not end in time.
- */
-export type RunCommand = (argv: readonly string[], options: CommandOptions) => Promise<CommandResult>;
-
-/**
  * An authenticated way into one host: its files, its UNIX sockets and its commands, whatever carries them. All methods throw
  * `ERR_HOST_*`; those that change a file look at the mandate immediately before each thing they send and throw
  * `ERR_MANDATE_LOST`. Paths are absolute.
@@ -55,7 +49,10 @@ export interface HostSession {
   syncDirectory(path: string, options: { signal: AbortSignal }): Promise<void>;
   /** A connection to a UNIX stream socket on the host. Throws `ERR_HAPROXY_SOCKET` when there is none. */
   connectSocket(path: string, options: { signal: AbortSignal }): Promise<Duplex>;
-  /** As `RunCommand`. An account that sshd gives nothing but SFTP cannot: `ERR_HOST_COMMAND` says so. */
+  /**
+   * Runs a program with exactly these arguments, whatever a shell would make of them. Resolves also when it fails; throws
+   * `ERR_HOST_COMMAND` when it does not end in time or cannot be run, as by an account that sshd gives nothing but SFTP.
+   */
   run(argv: readonly string[], options: CommandOptions): Promise<CommandResult>;
   /** Aborts when the session is gone; its reason says why. */
   readonly closed: AbortSignal;

@@ -5,7 +5,7 @@ import { bounded } from './bounded.ts';
 import { commandLine } from './command-line.ts';
 import { CommandOutput } from './command-output.ts';
 import type { SshConnection } from './connection.ts';
-import { hostLabel } from './host-label.ts';
+import type { SftpServer } from './sftp-requests.ts';
 
 /**
  * SSH_FXP_INIT of version 3. A forced sftp-server runs instead of whatever is asked for, ends well when its input ends,
@@ -19,14 +19,14 @@ const SFTP_ONLY = 'This service allows sftp connections only.';
 /** Runs a command through the exec request of SSH (RFC 4254 section 6.5). Throws `ERR_HOST_COMMAND`. */
 export async function runRemoteCommand(
   connection: SshConnection,
+  { host, account }: Pick<SftpServer, 'host' | 'account'>,
   argv: readonly string[],
   { signal, mandate, timeoutMs }: CommandOptions,
 ): Promise<CommandResult> {
-  const { pool, host, ssh } = connection.target;
   const line = commandLine(argv);
   const refused = (reason: string, remedy: string, cause?: Error) =>
     new HostError('ERR_HOST_COMMAND', {
-      host: hostLabel(pool, host),
+      host,
       step: `run ${line}`,
       reason,
       retry: 'later',
@@ -61,7 +61,7 @@ export async function runRemoteCommand(
     }, bounds);
     if (isSftpServer(output)) {
       throw refused(
-        `sshd gives the account ${ssh.user} nothing but SFTP, whatever it is asked to run`,
+        `sshd gives ${account} nothing but SFTP, whatever it is asked to run`,
         'let the pool reload through haproxy.masterSocket, which needs no command, or give it an account that may run this one',
       );
     }
@@ -70,7 +70,7 @@ export async function runRemoteCommand(
     if (signal.aborted || error instanceof HostError || !(error instanceof Error)) throw error;
     throw refused(
       `sshd does not run it (${error.message})`,
-      `see that the account ${ssh.user} may run commands (ForceCommand, and restrict or command= in authorized_keys)`,
+      `see that ${account} may run commands (ForceCommand, and restrict or command= in authorized_keys)`,
       error,
     );
   } finally {

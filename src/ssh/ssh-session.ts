@@ -199,7 +199,7 @@ export class SshSession implements HostSession {
   }
 
   run(argv: readonly string[], options: CommandOptions): Promise<CommandResult> {
-    return runRemoteCommand(this.#connection, argv, options);
+    return runRemoteCommand(this.#connection, this.#sftp, argv, options);
   }
 
   #openToRead(file: FileStep, { signal }: Cancellable): Promise<Buffer | undefined> {

@@ -9,6 +9,7 @@ import type { Clock } from '../../src/ports/clock.ts';
 import type { HaproxyHost, HaproxyHosts, HostChange, Verification } from '../../src/ports/haproxy-host.ts';
 import type { HostSession, OpenHostSession } from '../../src/ports/host-session.ts';
 import type { Mandate } from '../../src/ports/leadership.ts';
+import { runLocalCommand } from '../../src/ssh/local-command.ts';
 import { openHostSession } from '../../src/ssh/open-session.ts';
 import { HAPROXY_SERIES, type HaproxySeries } from '../support/haproxy.ts';
 import { type HostOptions, startHost, type TestHost } from '../support/host.ts';
@@ -81,7 +82,12 @@ export async function haproxyLab(options: LabOptions = {}): Promise<HaproxyLab> 
   const lines: string[] = [];
   const log: Logger = pino({ level: 'trace' }, { write: (line: string) => lines.push(line) });
   const connectWith = (wrap: LabOptions['wrap']) => {
-    const hosts = createHaproxyHosts({ openSession: opener(clock, wrap), clock, log });
+    const hosts = createHaproxyHosts({
+      openSession: opener(clock, wrap),
+      runLocally: runLocalCommand,
+      clock,
+      log,
+    });
     onTestFinished(() => hosts.close());
     return hosts;
   };
@@ -105,7 +111,8 @@ export async function haproxyLab(options: LabOptions = {}): Promise<HaproxyLab> 
           pem: bundle.bundlePem,
           fingerprint256: bundle.fingerprint256,
           writeFile: true,
-          swap: true,
+          listFile: false,
+          means: 'swap',
           verifyServername: 'lb.test',
           ...change,
         },
@@ -149,6 +156,7 @@ function poolOf(host: TestHost): PoolSpec {
     },
     haproxy: { socket: host.haproxy.socketPath, masterSocket: undefined },
     verify: { connect: [`{host}:${host.haproxy.tlsPort}`], handshakes: 4, timeoutMs: 5_000 },
+    reload: undefined,
     parallel: 1,
   };
 }

@@ -104,7 +104,7 @@ describeEachHaproxy((haproxyLab) => {
     expect(haproxy).toMatchObject({ state: 'stopped', reason: expect.stringContaining('sshd refuses') });
 
     const first = selfSigned('lb.test');
-    expect(await lab.apply(first, { swap: false, verifyServername: undefined })).toMatchObject({
+    expect(await lab.apply(first, { means: 'install', verifyServername: undefined })).toMatchObject({
       state: 'unverified',
     });
     await lab.host.haproxy.start();

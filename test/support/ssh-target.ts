@@ -36,6 +36,7 @@ export function localPool(hosts: readonly HostSpec[], ssh?: SshSpec): PoolSpec {
     ssh,
     haproxy: { socket: undefined, masterSocket: undefined },
     verify: { connect: [], handshakes: 0, timeoutMs: 1_000 },
+    reload: undefined,
     parallel: 1,
   };
 }

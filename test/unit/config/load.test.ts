@@ -59,6 +59,7 @@ describe('a valid configuration', () => {
           },
           haproxy: { socket: '/s', masterSocket: undefined },
           verify: { connect: ['{host}:443'], handshakes: 4, timeoutMs: 5_000 },
+          reload: undefined,
           parallel: 10,
         },
       },

@@ -32,21 +32,11 @@ describe('what is planned and does not exist yet is refused by name', () => {
       valid('[10.0.0.11]', '{ srv: _ssh._tcp.example.org }'),
       `${pool}.hosts: discovery by SRV records ${absent}`,
     ],
-    [
-      'pools.NAME.reload',
-      valid('    verify', '    reload: masterSocket\n    verify'),
-      `${pool}.reload: ${absent}`,
-    ],
     ['pools.NAME.jump', valid('    verify', '    jump: 10.0.0.1\n    verify'), `${pool}.jump: ${absent}`],
     [
       'pools.NAME.overrides',
       valid('    verify', '    overrides: {}\n    verify'),
       `${pool}.overrides: ${absent}: what is different about a host stands with it`,
-    ],
-    [
-      'deployments.crtList',
-      valid('    path', '    crtList: /l\n    path'),
-      `${deployment}.crtList: ${absent}`,
     ],
   ])('%s', (_what, text, expected) => {
     expect(mistake(text)).toContain(expected);
@@ -85,6 +75,47 @@ describe('a rehearsal is refused', () => {
 
   test('and accepted at another issuer', () => {
     expect(mistakesIn(first('le-staging'))).toEqual([]);
+  });
+});
+
+describe('a crt-list is refused', () => {
+  test.each([
+    ['that is the bundle itself', 'crtList: /p.pem', `${deployment}.crtList: is the path of a bundle`],
+    ['without the name HAProxy knows it by', 'crtListFile: /l', `${deployment}.crtListFile: needs crtList`],
+    [
+      'that HAProxy could not be told',
+      'crtList: "/l;quit"',
+      `${deployment}.crtList: HAProxy's runtime API takes only`,
+    ],
+  ])('%s', (_what, line, expected) => {
+    expect(mistake(valid('    path', `    ${line}\n    path`))).toContain(expected);
+  });
+});
+
+describe('a reload is refused', () => {
+  const reload = (value: string) => valid('    verify', `    reload: ${value}\n    verify`);
+  test.each([
+    [
+      'through a master socket that is not given',
+      'masterSocket',
+      'needs haproxy.masterSocket, or a command: ',
+    ],
+    ['with a validation alone', '{ validate: [haproxy, -c] }', 'needs haproxy.masterSocket, or a command: '],
+    [
+      'as a line for a shell',
+      '"systemctl reload haproxy"',
+      'expected masterSocket, off, or { command: [...] }',
+    ],
+    [
+      'with a line in the place of arguments',
+      '{ command: "systemctl reload" }',
+      'expected the arguments of a command as a list',
+    ],
+    ['with an empty command', '{ command: [] }', 'expected the arguments of a command as a list'],
+    ['with a number that is not text', '{ command: [kill, 12] }', 'expected text: quote numbers'],
+    ['somewhere else', '{ command: [x], on: vip }', 'expected one of host, kacme'],
+  ])('%s', (_what, value, expected) => {
+    expect(mistake(reload(value))).toContain(expected);
   });
 });
 

@@ -6,7 +6,7 @@ import type {
   LoadedCertificate,
   WorkersObservation,
 } from '../../../src/domain/observation.ts';
-import { type DesiredPlace, decidePlace } from '../../../src/domain/place-decision.ts';
+import { type DesiredPlace, decidePlace, type ReloadOption } from '../../../src/domain/place-decision.ts';
 import type { CertificateFacts } from '../../../src/domain/x509.ts';
 
 const now = new Date('2026-06-01T00:00:00Z');
@@ -96,23 +96,25 @@ function host(
   };
 }
 
+const decide = (
+  wanted: DesiredPlace,
+  where: DeploymentSpec,
+  observed: HostObservation,
+  reload: ReloadOption = { state: 'impossible' },
+) => decidePlace(wanted, where, observed, reload, now);
+
 const foreign = facts('foreign');
 const old = facts('old', { notAfter: new Date('2026-06-10T00:00:00Z') });
 const bootstrapped = facts('boot', { selfSigned: true });
 
 describe('decidePlace does nothing', () => {
   test('when file and memory hold the bundle', () => {
-    const decision = decidePlace(
-      desired,
-      deployment,
-      host({ file: newFile, loaded: loaded(desired.facts) }),
-      now,
-    );
+    const decision = decide(desired, deployment, host({ file: newFile, loaded: loaded(desired.facts) }));
     expect(decision).toEqual({ action: 'none', memory: true, reason: 'file and memory hold the bundle' });
   });
 
   test('when the file holds it and HAProxy is stopped', () => {
-    const decision = decidePlace(desired, deployment, host({ file: newFile }, false), now);
+    const decision = decide(desired, deployment, host({ file: newFile }, false));
     expect(decision).toMatchObject({ action: 'none', memory: false });
   });
 });
@@ -122,12 +124,12 @@ describe('old workers', () => {
 
   test('that only serve their connections to the end are as it should be', () => {
     const observed = host(held, true, { current: 1, old: 2, listening: [] });
-    expect(decidePlace(desired, deployment, observed, now)).toMatchObject({ action: 'none' });
+    expect(decide(desired, deployment, observed)).toMatchObject({ action: 'none' });
   });
 
   test('that still listen keep the host from being in sync', () => {
     const observed = host(held, true, { current: 1, old: 2, listening: [71, 72] });
-    expect(decidePlace(desired, deployment, observed, now)).toEqual({
+    expect(decide(desired, deployment, observed)).toEqual({
       action: 'leave',
       state: 'out of sync',
       reason: expect.stringContaining(
@@ -142,7 +144,7 @@ describe('old workers', () => {
       old: 1,
       listening: [71],
     });
-    expect(decidePlace(desired, deployment, observed, now)).toMatchObject({
+    expect(decide(desired, deployment, observed)).toMatchObject({
       action: 'change',
       remains: expect.stringContaining('an old worker of HAProxy still listens, or does not answer (pid 71)'),
     });
@@ -155,49 +157,49 @@ describe('decidePlace changes', () => {
       when: 'nothing is there and HAProxy is stopped',
       observed: host({ file: absent }, false),
       writeFile: true,
-      swap: false,
+      means: 'install',
       reason: /is missing/,
     },
     {
       when: 'our older bundle is in file and memory',
       observed: host({ file: file(old), loaded: loaded(old) }),
       writeFile: true,
-      swap: true,
+      means: 'swap',
       reason: /another certificate/,
     },
     {
       when: 'HAProxy was restarted with an old file',
       observed: host({ file: newFile, loaded: loaded(old) }),
       writeFile: false,
-      swap: true,
+      means: 'swap',
       reason: /in memory/,
     },
     {
       when: 'the file was lost while memory is right',
       observed: host({ file: absent, loaded: loaded(desired.facts) }),
       writeFile: true,
-      swap: false,
+      means: 'install',
       reason: /is missing/,
     },
     {
       when: 'the file is empty',
       observed: host({ file: broken, loaded: loaded(desired.facts) }),
       writeFile: true,
-      swap: false,
+      means: 'install',
       reason: /the file is empty/,
     },
     {
       when: 'its mode is too open',
       observed: host({ file: file(desired.facts, 'sha-new', 0o644), loaded: loaded(desired.facts) }),
       writeFile: true,
-      swap: false,
+      means: 'install',
       reason: /mode 0644 instead of 0600/,
     },
     {
       when: 'a self-signed one is there',
       observed: host({ file: file(bootstrapped), loaded: loaded(bootstrapped) }),
       writeFile: true,
-      swap: true,
+      means: 'swap',
       reason: /another certificate/,
     },
     {
@@ -207,7 +209,7 @@ describe('decidePlace changes', () => {
         loaded: loaded(facts('theirs', { selfSigned: true })),
       }),
       writeFile: true,
-      swap: true,
+      means: 'swap',
       reason: /another/,
     },
     {
@@ -217,22 +219,22 @@ describe('decidePlace changes', () => {
         loaded: loaded({ ...foreign, notAfter: earlier }),
       }),
       writeFile: true,
-      swap: true,
+      means: 'swap',
       reason: /another/,
     },
-  ])('when $when', ({ observed, writeFile, swap, reason }) => {
-    const decision = decidePlace(desired, deployment, observed, now);
-    expect(decision).toMatchObject({ action: 'change', writeFile, swap, remains: undefined });
+  ])('when $when', ({ observed, writeFile, means, reason }) => {
+    const decision = decide(desired, deployment, observed);
+    expect(decision).toMatchObject({ action: 'change', writeFile, means, remains: undefined });
     expect(decision.reason).toMatch(reason);
   });
 
   test('when one of the copies differs', () => {
     const copied = { ...deployment, copies: ['/srv/copy.pem'] };
     const observed = host({ file: newFile, loaded: loaded(desired.facts), copies: [file(old)] });
-    expect(decidePlace(desired, copied, observed, now)).toMatchObject({
+    expect(decide(desired, copied, observed)).toMatchObject({
       action: 'change',
       writeFile: true,
-      swap: false,
+      means: 'install',
       reason: expect.stringMatching(/^\/srv\/copy\.pem holds another certificate/),
     });
   });
@@ -250,41 +252,182 @@ describe('decidePlace changes', () => {
     ({ observed, action }) => {
       const half = { ...deployment, family: 'ecdsa' as const };
       const other = { ...desired, facts: facts('new', { family: 'rsa' }) };
-      expect(decidePlace(other, half, observed, now)).toMatchObject({ action });
+      expect(decide(other, half, observed)).toMatchObject({ action });
       const own = { ...desired, facts: facts('new', { family: 'ecdsa' }) };
-      expect(decidePlace(own, half, observed, now)).toMatchObject({ action: 'change' });
+      expect(decide(own, half, observed)).toMatchObject({ action: 'change' });
     },
   );
 
   test('a foreign certificate where the deployment says takeOver', () => {
     const observed = host({ file: file(foreign), loaded: loaded(foreign) });
-    expect(decidePlace(desired, { ...deployment, takeOver: true }, observed, now)).toMatchObject({
+    expect(decide(desired, { ...deployment, takeOver: true }, observed)).toMatchObject({
       action: 'change',
       writeFile: true,
-      swap: true,
+      means: 'swap',
     });
   });
 
   test('only the file when HAProxy does not know the path, and says what remains', () => {
-    expect(decidePlace(desired, deployment, host({ file: absent }), now)).toMatchObject({
+    expect(decide(desired, deployment, host({ file: absent }))).toMatchObject({
       action: 'change',
       writeFile: true,
-      swap: false,
+      means: 'install',
       remains: expect.stringContaining('crt argument'),
     });
   });
 
   test("only the file when the bundle does not fit HAProxy's buffer", () => {
     const big = { ...desired, pemBytes: 16_384 - deployment.path.length - 64 };
-    expect(decidePlace(big, deployment, host({ file: file(old), loaded: loaded(old) }), now)).toMatchObject({
+    expect(decide(big, deployment, host({ file: file(old), loaded: loaded(old) }))).toMatchObject({
       action: 'change',
       writeFile: true,
-      swap: false,
+      means: 'install',
       remains: expect.stringContaining('tune.bufsize'),
     });
     const fits = { ...big, pemBytes: big.pemBytes - 1 };
-    expect(decidePlace(fits, deployment, host({ file: file(old), loaded: loaded(old) }), now)).toMatchObject({
-      swap: true,
+    expect(decide(fits, deployment, host({ file: file(old), loaded: loaded(old) }))).toMatchObject({
+      means: 'swap',
+    });
+  });
+});
+
+describe('what HAProxy cannot be given while it runs', () => {
+  const tooBig = { ...desired, pemBytes: 20_000 };
+  const swappedElsewhere = host({ file: file(old), loaded: loaded(old) });
+  const notLoaded = host({ file: newFile });
+  const nothingThere = host({ file: absent });
+  const waits = { state: 'waits', reason: 'waits for the maintenance window' } as const;
+
+  test.each([
+    {
+      when: 'the bundle does not fit the buffer',
+      wanted: tooBig,
+      observed: swappedElsewhere,
+      expected: {
+        action: 'change',
+        means: 'reload',
+        writeFile: true,
+        reason: /reload because the bundle of 20000/,
+      },
+    },
+    {
+      when: 'the file is right, and not loaded',
+      wanted: desired,
+      observed: notLoaded,
+      expected: {
+        action: 'change',
+        means: 'reload',
+        writeFile: false,
+        reason: /^reload because HAProxy has no/,
+      },
+    },
+    {
+      when: 'nothing is there, nor loaded',
+      wanted: desired,
+      observed: nothingThere,
+      expected: { action: 'change', means: 'reload', writeFile: true, reason: /is missing; reload because/ },
+    },
+  ])('comes by a reload when $when', ({ wanted, observed, expected: { reason, ...expected } }) => {
+    const decision = decide(wanted, deployment, observed, { state: 'possible' });
+    expect(decision).toMatchObject({ ...expected, remains: undefined });
+    expect(decision.reason).toMatch(reason);
+  });
+
+  test('waits together with its file, so that both can be undone', () => {
+    expect(decide(tooBig, deployment, swappedElsewhere, waits)).toMatchObject({
+      action: 'leave',
+      state: 'out of sync',
+      reason: expect.stringMatching(/does not fit .*; waits for the maintenance window$/),
+    });
+  });
+
+  test('does not wait with a file that HAProxy could not start without', () => {
+    const lost = host({ file: absent, loaded: loaded(old) });
+    for (const observed of [nothingThere, lost]) {
+      expect(decide(tooBig, deployment, observed, waits)).toMatchObject({
+        action: 'change',
+        means: 'install',
+        writeFile: true,
+        remains: expect.stringContaining('waits for the maintenance window'),
+      });
+    }
+  });
+
+  test('is not reloaded for while a swap does it', () => {
+    expect(decide(desired, deployment, swappedElsewhere, { state: 'possible' })).toMatchObject({
+      means: 'swap',
+    });
+  });
+});
+
+describe('a deployment with a crt-list', () => {
+  const listed = { ...deployment, crtList: { path: '/etc/haproxy/list', file: '/srv/list' } };
+  const seen = (
+    place: Parameters<typeof host>[0],
+    crtList: { inFile: boolean; inMemory: 'listed' | 'addable' | 'fixed' | undefined },
+    up = true,
+  ): HostObservation => {
+    const observed = host(place, up);
+    const found = observed.places[deployment.path];
+    if (found === undefined) throw new Error('the place was not observed');
+    return { ...observed, places: { [deployment.path]: { ...found, crtList } } };
+  };
+  const held = { file: newFile, loaded: loaded(desired.facts) };
+
+  test.each([
+    {
+      when: 'HAProxy knows nothing of it yet',
+      observed: seen({ file: absent }, { inFile: false, inMemory: 'addable' }),
+      expected: { means: 'add', writeFile: true, listFile: true },
+    },
+    {
+      when: 'only its line in memory is missing',
+      observed: seen(held, { inFile: true, inMemory: 'addable' }),
+      expected: { means: 'add', writeFile: false, listFile: false },
+    },
+    {
+      when: 'an older one is loaded, and not listed',
+      observed: seen({ file: newFile, loaded: loaded(old) }, { inFile: true, inMemory: 'addable' }),
+      expected: { means: 'add', writeFile: false, listFile: false },
+    },
+    {
+      when: 'an older one is loaded and listed',
+      observed: seen({ file: file(old), loaded: loaded(old) }, { inFile: true, inMemory: 'listed' }),
+      expected: { means: 'swap', writeFile: true, listFile: false },
+    },
+    {
+      when: 'the file of the list would forget it',
+      observed: seen(held, { inFile: false, inMemory: 'listed' }),
+      expected: { means: 'install', writeFile: false, listFile: true },
+    },
+    {
+      when: 'HAProxy is stopped',
+      observed: seen({ file: absent }, { inFile: false, inMemory: undefined }, false),
+      expected: { means: 'install', writeFile: true, listFile: true },
+    },
+    {
+      when: 'HAProxy cannot add to it',
+      observed: seen({ file: absent }, { inFile: false, inMemory: 'fixed' }),
+      expected: { means: 'reload', writeFile: true, listFile: true },
+    },
+  ])('is changed by the means that fit when $when', ({ observed, expected }) => {
+    expect(decide(desired, listed, observed, { state: 'possible' })).toMatchObject({
+      action: 'change',
+      ...expected,
+    });
+  });
+
+  test('is as it should be when file, memory and both lists hold it', () => {
+    expect(decide(desired, listed, seen(held, { inFile: true, inMemory: 'listed' }))).toMatchObject({
+      action: 'none',
+      memory: true,
+    });
+  });
+
+  test('is not added with a bundle that does not fit the buffer', () => {
+    const observed = seen({ file: absent }, { inFile: false, inMemory: 'addable' });
+    expect(decide({ ...desired, pemBytes: 20_000 }, listed, observed, { state: 'possible' })).toMatchObject({
+      means: 'reload',
     });
   });
 });
@@ -334,13 +477,13 @@ describe('decidePlace leaves alone', () => {
       reason: /covers b\.example\.org/,
     },
   ])('$when', ({ desired, observed, state, reason }) => {
-    const decision = decidePlace(desired, deployment, observed, now);
+    const decision = decide(desired, deployment, observed);
     expect(decision).toMatchObject({ action: 'leave', state });
     expect(decision.reason).toMatch(reason);
   });
 
   test('a right file that HAProxy does not know, and tells the remedy', () => {
-    expect(decidePlace(desired, deployment, host({ file: newFile }), now)).toMatchObject({
+    expect(decide(desired, deployment, host({ file: newFile }))).toMatchObject({
       action: 'leave',
       state: 'out of sync',
       reason: expect.stringContaining('crt argument'),
@@ -351,9 +494,9 @@ describe('decidePlace leaves alone', () => {
 test('a removed name blocks nothing', () => {
   const wide = facts('old', { identifiers: ['a.example.org', 'b.example.org', 'gone.example.org'] });
   const observed = host({ file: file(wide), loaded: loaded(wide) });
-  expect(decidePlace(desired, deployment, observed, now)).toMatchObject({
+  expect(decide(desired, deployment, observed)).toMatchObject({
     action: 'change',
     writeFile: true,
-    swap: true,
+    means: 'swap',
   });
 });

@@ -3,9 +3,12 @@ import {
   isLocked,
   readAbort,
   readBufferBytes,
+  readCanAdd,
   readCertificate,
   readCertificateList,
   readCommit,
+  readCrtList,
+  readListChange,
   readProcesses,
   readRefusal,
   readSet,
@@ -95,6 +98,34 @@ describe('what HAProxy shows', () => {
       readProcesses('#<PID>          <type>\n7153            master  2 [failed: 1]\n# workers'),
     ).toBeUndefined();
     expect(readProcesses("Can't connect to the target CLI!")).toBeUndefined();
+  });
+
+  test('a crt-list: its paths, without options, filters and comments', () => {
+    const shown =
+      '# /etc/list\n/certs/a.pem\n/certs/b.pem [alpn h2 ] b.test *.b.test\n/certs/c.pem[verify none]\n\n';
+    expect(readCrtList(shown)).toEqual(['/certs/a.pem', '/certs/b.pem', '/certs/c.pem']);
+    expect(readCrtList("didn't find the specified filename")).toBeUndefined();
+  });
+
+  test('what HAProxy can do is what its help names', () => {
+    const help = (commands: string[]) => commands.map((command) => `  ${command} <x>   : text`).join('\n');
+    const all = ['new ssl cert', 'add ssl crt-list', 'del ssl crt-list', 'del ssl cert'];
+    expect(readCanAdd(help(all))).toBe(true);
+    expect(readCanAdd(help(all.slice(1)))).toBe(false);
+  });
+
+  test.each([
+    ["New empty certificate store '/a.pem'!", 'done'],
+    ["Inserting certificate '/a.pem' in crt-list '/l'.\nSuccess!", 'done'],
+    ["Certificate '/a.pem' deleted!", 'done'],
+    ["Entry '/a.pem' deleted in crtlist '/l'!", 'done'],
+    ["Certificate '/a.pem' already exists!", expect.objectContaining({ code: 'ERR_HAPROXY_REFUSED' })],
+    [
+      "Can't remove the certificate: certificate '/a.pem' in use, can't be deleted!",
+      expect.objectContaining({ code: 'ERR_HAPROXY_REFUSED' }),
+    ],
+  ])('a change of a list: %s', (answer, expected) => {
+    expect(readListChange(answer)).toEqual(expected);
   });
 
   test('whether a process has given its listeners up', () => {

@@ -130,6 +130,7 @@ describe('answers', () => {
       version: '9',
       bufferBytes: 32_768,
       pending: undefined,
+      known: ['/certs/a.pem'],
       loaded: new Map(),
     });
     expect(asked).toHaveLength(4);

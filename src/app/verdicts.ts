@@ -1,0 +1,129 @@
+import { HostError } from '../domain/host-error.ts';
+import { isIpAddress } from '../domain/ip-address.ts';
+import type { PlaceDecision } from '../domain/place-decision.ts';
+import type { PlaceStatus } from '../domain/status.ts';
+import type { Verification } from '../ports/haproxy-host.ts';
+import type { Desired } from './bundles.ts';
+import type { CanaryGate } from './canary.ts';
+import type { AppDeps } from './deps.ts';
+import type { Target } from './host-journal.ts';
+import { afterHandshakes, failed, type Place, placeIs, whenHalted } from './place.ts';
+
+export type PlaceChange = Extract<PlaceDecision, { action: 'change' }>;
+
+interface Cancellable {
+  readonly signal: AbortSignal;
+}
+
+/** What was done, for a reason. */
+const DONE = { swap: 'swapped', add: 'added', reload: 'loaded by a reload' } as const;
+
+/** What a place is, in the words of `kacme status`: by what was decided, and by what handshakes present. */
+export class Verdicts {
+  readonly #deps: Pick<AppDeps, 'hosts'>;
+  readonly #canaries: CanaryGate;
+
+  constructor(deps: Pick<AppDeps, 'hosts'>, canaries: CanaryGate) {
+    this.#deps = deps;
+    this.#canaries = canaries;
+  }
+
+  /** When nobody is going to change it now. */
+  async untouched(target: Target, place: Place, options: Cancellable): Promise<PlaceStatus> {
+    return place.decision?.action === 'change'
+      ? this.#foresee(target, place, place.decision, options)
+      : this.unchanged(target, place, options);
+  }
+
+  async #foresee(
+    { pool, host }: Target,
+    place: Place,
+    { reason }: PlaceChange,
+    options: Cancellable,
+  ): Promise<PlaceStatus> {
+    const { certificate } = place.deployment;
+    const generation = place.desired?.place.generation ?? 0;
+    const halted = await this.#canaries.halted({ pool: pool.name, certificate, generation }, options);
+    return halted === undefined ? placeIs(place, 'out of sync', reason) : whenHalted(place, halted, host);
+  }
+
+  /** When nothing had to be changed, or must not be. */
+  async unchanged(target: Target, place: Place, options: Cancellable): Promise<PlaceStatus> {
+    const { desired, decision, failure } = place;
+    if (failure !== undefined) return failed(place, failure);
+    if (desired === undefined || decision === undefined)
+      return placeIs(place, 'unknown', 'no bundle yet: run kacme bootstrap');
+    if (decision.action === 'leave') return placeIs(place, decision.state, decision.reason);
+    if (decision.action === 'change') return placeIs(place, 'out of sync', decision.reason);
+    if (!decision.memory) return this.#judgeFileOnly(target, place, desired, decision.reason, options);
+    return afterHandshakes(place, await this.#verify(target, place, desired, options), decision.reason);
+  }
+
+  /** After a change that has succeeded. */
+  async changed(
+    target: Target,
+    place: Place,
+    { memory, means, remains }: PlaceChange,
+    verification: Verification,
+    options: Cancellable,
+  ): Promise<PlaceStatus> {
+    const { desired } = place;
+    if (remains !== undefined) return placeIs(place, 'out of sync', remains);
+    if (means !== 'install') return afterHandshakes(place, verification, DONE[means]);
+    if (desired === undefined) return placeIs(place, 'file only', 'installed');
+    if (!memory)
+      return this.#judgeFileOnly(
+        target,
+        place,
+        desired,
+        'installed; HAProxy loads it when it starts',
+        options,
+      );
+    return afterHandshakes(place, await this.#verify(target, place, desired, options), 'file restored');
+  }
+
+  /** A socket that takes no connection means a stopped HAProxy, unless the host answers handshakes all the same. */
+  async #judgeFileOnly(
+    target: Target,
+    place: Place,
+    desired: Desired,
+    reason: string,
+    options: Cancellable,
+  ): Promise<PlaceStatus> {
+    const { pool, host } = target;
+    const verification = await this.#verify(target, place, desired, options);
+    if (verification.state === 'unverified') return placeIs(place, 'file only', reason);
+    if (verification.state === 'failed' && !verification.answered) return placeIs(place, 'file only', reason);
+    const socket = pool.haproxy.socket ?? pool.haproxy.masterSocket ?? 'its socket';
+    const answer =
+      verification.state === 'failed' ? verification.reason : 'handshakes present the new certificate';
+    return failed(
+      place,
+      new HostError('ERR_HAPROXY_SOCKET', {
+        host: `${pool.name}/${host.name}`,
+        step: `connect to HAProxy at ${socket}`,
+        reason: `nothing answers there, yet HAProxy runs: ${answer}. The file holds the bundle; it cannot be loaded without the socket`,
+        retry: 'later',
+        remedy: `see on the host that \`stats socket ${socket} level admin\` is in haproxy.cfg, that the account may connect to it, and that sshd forwards to it (PermitOpen [${socket}]:*)`,
+      }),
+    );
+  }
+
+  #verify(
+    { pool, host }: Target,
+    { deployment: { family } }: Place,
+    desired: Desired,
+    options: Cancellable,
+  ): Promise<Verification> {
+    const { fingerprint256 } = desired.place.facts;
+    const request = { servername: servernameOf(desired), fingerprint256, family };
+    return this.#deps.hosts.host(pool, host).verify(request, options);
+  }
+}
+
+/** SNI of the verifying handshakes: HAProxy chooses among its certificates by it. */
+export function servernameOf({ place }: Desired): string {
+  const [first = ''] = place.identifiers;
+  // By an address nobody can ask for a certificate that is not HAProxy's default (RFC 6066 section 3).
+  return place.identifiers.find((identifier) => !isIpAddress(identifier)) ?? first;
+}
