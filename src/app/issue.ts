@@ -1,18 +1,16 @@
 import type { Logger } from 'pino';
 import { KacmeError, reportError } from '../domain/errors.ts';
-import { isFinalRefusal } from '../domain/failure.ts';
 import type { CertificateSpec } from '../domain/model.ts';
 import { RateLimitNearError } from '../domain/rate-limit-error.ts';
-import { waitForAll } from '../domain/wait-for-all.ts';
 import { readBundlePem, renderBundlePem } from '../domain/x509.ts';
-import type { Authorization, CertificateAuthority, Order } from '../ports/certificate-authority.ts';
+import type { CertificateAuthority, Order } from '../ports/certificate-authority.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { StateStore } from '../ports/state-store.ts';
 import type { Authorities } from './authorities.ts';
+import { authorizeOrder } from './authorize.ts';
 import type { Backoffs } from './backoffs.ts';
 import type { Bundles } from './bundles.ts';
 import type { AppDeps } from './deps.ts';
-import { uncountedFailures } from './failed-validations.ts';
 import { OrderJournal, type StoredOrder } from './order-journal.ts';
 import { reusedKey } from './order-key.ts';
 import { lineageOf, type OrderLineage } from './order-lineage.ts';
@@ -165,7 +163,7 @@ export class CertificateIssuer {
     }
 
     if (order.status === 'pending') {
-      stored = await this.#authorize(authority, order, stored, { journal, book }, options);
+      stored = await authorizeOrder(order, stored, { authority, journal, book }, options);
       order = await authority.awaitOrder(order.url, options);
     }
     if (order.status === 'ready') {
@@ -297,49 +295,6 @@ export class CertificateIssuer {
     const caaIssuer = { identities, accountUri, validationMethod: 'http-01' };
     await this.#preflight.assertPermitted(spec.identifiers, { issuer: caaIssuer, log }, options);
   }
-
-  async #authorize(
-    authority: CertificateAuthority,
-    order: Order,
-    stored: StoredOrder,
-    { journal, book }: { journal: OrderJournal; book: RateBook },
-    options: EffectOptions,
-  ): Promise<StoredOrder> {
-    const authorizations = await waitForAll(
-      order.authorizations.map((url) => authority.authorization(url, options)),
-    );
-    const pending = authorizations.filter(({ status }) => status === 'pending');
-    const challenges = pending.map((authorization) => ({
-      authorization,
-      http01: requireHttp01(authorization),
-    }));
-    // One durable write for all of them: the CA may ask the moment it is told.
-    const published = await journal.publishChallenges(stored, challenges, options);
-    const judged = await waitForAll(
-      challenges.map(async ({ authorization, http01 }) => {
-        await authority.respond(http01.url, options);
-        return authority.awaitAuthorization(authorization.url, options);
-      }),
-    );
-    const refused = [...judged, ...authorizations.filter(({ status }) => status !== 'pending')].filter(
-      ({ status }) => status !== 'valid',
-    );
-    if (refused.length === 0) return published;
-    const reasons = refused.map(
-      ({ identifier, status, error }) => `${identifier}: ${error ?? `authorization is ${status}`}`,
-    );
-    const failedNow = judged.filter(({ status }) => status === 'invalid').map(({ identifier }) => identifier);
-    const failed = [...failedNow, ...uncountedFailures(stored.order, authorizations)];
-    await journal.abandon(published, reasons.join('; '), options, book.failed(failed));
-    const problems = refused.flatMap((authorization) => authorization.problems ?? []);
-    throw new KacmeError('ERR_ACME_AUTHORIZATION', `the CA did not authorize ${reasons.join('; ')}`, {
-      retry: problems.some(isFinalRefusal) ? 'never' : 'later',
-      problems,
-      remedy: problems.includes('caa')
-        ? 'allow this CA in the CAA records of the domains it names, or give the certificate another issuer'
-        : 'make sure that every name resolves to HAProxy and that HAProxy forwards /.well-known/acme-challenge/ on port 80 to kacme',
-    });
-  }
 }
 
 /** Removes challenges that belong to no order: a kill during a check of the challenge path leaves them. */
@@ -351,18 +306,6 @@ export async function sweepChallenges(store: StateStore, options: EffectOptions)
   const challenges = await store.list(`${challengeRecord.name}/`, options);
   const deletes = challenges.map(({ key }) => key).filter((key) => !needed.has(key));
   if (deletes.length > 0) await store.transact({ conditions: [], puts: [], deletes }, options);
-}
-
-function requireHttp01(authorization: Authorization): NonNullable<Authorization['http01']> {
-  if (authorization.http01 !== undefined) return authorization.http01;
-  throw new KacmeError(
-    'ERR_ACME_ORDER',
-    `the CA offers no http-01 challenge for ${authorization.identifier} (${authorization.url})`,
-    {
-      retry: 'never',
-      remedy: 'kacme validates by http-01 only: choose another issuer or leave this identifier out',
-    },
-  );
 }
 
 /** Why an order without an error of its own leads to no certificate. */
