@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { reportError } from '../domain/errors.ts';
+import { publicKeyHash } from '../domain/account-key.ts';
+import { KacmeError, reportError } from '../domain/errors.ts';
 import type { CertificateSpec } from '../domain/model.ts';
 import type { DesiredPlace } from '../domain/place-decision.ts';
 import { drawRenewAt } from '../domain/renewal.ts';
@@ -16,7 +17,9 @@ import {
   certificateRecord,
   listRecords,
   loadRecord,
+  type RevocationRecord,
   renewalInfoRecord,
+  revocationRecord,
 } from './records.ts';
 
 /** What a certificate's deployments should hold, and the PEM to install. */
@@ -85,6 +88,9 @@ export class Bundles {
         pemBytes: Buffer.byteLength(pem),
         identifiers: spec.identifiers,
         history: await this.#fingerprints(record.value, options),
+        revoked: record.value.history.some(
+          ({ bundle: id, state }) => id === bundle.id && state === 'revoked',
+        ),
       },
     };
     this.#desired.set(spec.name, { revision: record.revision, desired });
@@ -136,19 +142,73 @@ export class Bundles {
   async former(certificate: string, options: { signal: AbortSignal }): Promise<readonly FormerBundle[]> {
     const record = await this.record(certificate, options);
     const history = record?.value.history ?? [];
+    const revocations = await this.revocations(certificate, options);
     return Promise.all(
       history.map(async ({ bundle: id, generation, state, origin, notAfter }) => {
         const held = await this.#readable([certificate, id], options);
         return {
           id,
           generation,
-          state,
+          // What is to be revoked must not come back either.
+          state: revocations.has(id) ? ('revoked' as const) : state,
           origin,
           notAfter: new Date(notAfter),
           held: held && { identifiers: held.identifiers, issuedAt: new Date(held.issuedAt) },
         };
       }),
     );
+  }
+
+  /** What is revoked, and what is to be, by bundle. */
+  async revocations(
+    certificate: string,
+    options: { signal: AbortSignal },
+  ): Promise<ReadonlyMap<string, RevocationRecord>> {
+    const records = await listRecords(this.#deps.store, revocationRecord, [certificate], options);
+    return new Map(records.map(({ key, value }) => [key.slice(key.lastIndexOf('/') + 1), value]));
+  }
+
+  /** Stores that a bundle is to be revoked, or is: then no host gets it any more. */
+  async putRevocation(
+    { certificate, id }: Pick<BundleRecord, 'certificate' | 'id'>,
+    revocation: RevocationRecord,
+    options: EffectOptions,
+  ): Promise<void> {
+    const { store } = this.#deps;
+    const held = await this.record(certificate, options);
+    const stored = await loadRecord(store, revocationRecord, [certificate, id], options);
+    const key = revocationRecord.key(certificate, id);
+    const history = held?.value.history.map((entry) =>
+      entry.bundle === id && revocation.revokedAt !== undefined
+        ? { ...entry, state: 'revoked' as const }
+        : entry,
+    );
+    const own = certificateRecord.key(certificate);
+    const puts = [{ key, value: revocationRecord.serialize(revocation) }];
+    if (held !== undefined && history !== undefined)
+      puts.push({ key: own, value: certificateRecord.serialize({ ...held.value, history }) });
+    const conditions = [
+      { key, revision: stored?.revision ?? 0 },
+      { key: own, revision: held?.revision ?? 0 },
+    ];
+    try {
+      await store.transact({ conditions, puts, deletes: [] }, options);
+    } catch (error) {
+      if (reportError(error).code !== 'ERR_STORE_CONFLICT') throw error;
+      // A successor was made active meanwhile: what is revoked stays revoked.
+      await this.putRevocation({ certificate, id }, revocation, options);
+    }
+  }
+
+  /** Whether a bundle of this key is revoked or to be: such a key is never used again. */
+  async isRevokedKey(
+    certificate: string,
+    keyPem: string,
+    options: { signal: AbortSignal },
+  ): Promise<boolean> {
+    const publicKey = publicKeyHash(keyPem);
+    const revocations = await this.revocations(certificate, options);
+    return [...revocations.values()].some((revocation) => revocation.publicKey === publicKey);
   }
 
   /** Makes a bundle that is still held the next generation of its certificate. Throws `ERR_STORE_CONFLICT`. */
@@ -198,6 +258,8 @@ export class Bundles {
     options: EffectOptions,
   ): Promise<void> {
     const { store, clock, log } = this.#deps;
+    const revocation = (await this.revocations(spec.name, options)).get(bundle.id);
+    if (revocation !== undefined) throw revokedBundle(bundle, revocation);
     const facts = leafFacts(bundle.chainPem);
     const record = nextGeneration(held?.value, bundle, facts, clock.now(), alongWith.alsoOwn);
     const key = certificateRecord.key(spec.name);
@@ -285,7 +347,10 @@ export class Bundles {
   ): Promise<readonly string[]> {
     const superseded = after.history.filter((entry) => entry.state === 'superseded');
     const kept = superseded.sort((a, b) => b.generation - a.generation).slice(0, this.#keep);
-    const wanted = new Set([after.active, ...kept.map((entry) => entry.bundle)]);
+    // Whoever revokes needs the certificate, and perhaps its key.
+    const revocations = await this.revocations(certificate, options);
+    const pending = [...revocations].flatMap(([id, { revokedAt }]) => (revokedAt === undefined ? [id] : []));
+    const wanted = new Set([after.active, ...kept.map((entry) => entry.bundle), ...pending]);
     const unwanted = (before?.history ?? []).map(({ bundle }) => bundle).filter((id) => !wanted.has(id));
     const keys = [...new Set(unwanted)].map((id) => bundleRecord.key(certificate, id));
     const removable = await Promise.all(keys.map((key) => this.#isRemovable(certificate, key, options)));
@@ -302,6 +367,14 @@ export class Bundles {
       return false;
     }
   }
+}
+
+function revokedBundle({ certificate, id }: BundleRecord, { reason }: RevocationRecord): KacmeError {
+  return new KacmeError(
+    'ERR_CERTIFICATE_UNUSABLE',
+    `${id.slice(0, 16)} is not installed for ${certificate}: it is revoked or to be (${reason})`,
+    { retry: 'never', remedy: `order a new certificate instead: kacme renew ${certificate} --force` },
+  );
 }
 
 function fingerprintsOf({ history }: CertificateRecord): readonly string[] {

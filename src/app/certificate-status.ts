@@ -1,11 +1,12 @@
 import { type KacmeError, reportError } from '../domain/errors.ts';
 import type { CertificateSpec } from '../domain/model.ts';
 import { describeWait } from '../domain/renewal.ts';
-import type { CertificateStatus } from '../domain/status.ts';
+import type { CertificateStatus, PendingRevocation } from '../domain/status.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Backoffs } from './backoffs.ts';
 import type { Bundles } from './bundles.ts';
 import { expectedFailure } from './expected-failure.ts';
+import type { RevocationRecord } from './records.ts';
 import type { RenewalInformation } from './renewal-info.ts';
 import type { RenewalPlanner } from './renewal-planner.ts';
 
@@ -52,14 +53,19 @@ export class CertificateStatuses {
     const backoffs = await this.#backoffs.of(spec, options);
     const failures = [...backoffs.values()].filter(({ at }) => at > since);
     const failure = failures.sort((a, b) => b.at.localeCompare(a.at))[0];
+    const revocations = await this.#bundles.revocations(spec.name, options);
+    const revoked = bundle !== undefined && revocations.get(bundle.id)?.revokedAt !== undefined;
     const expired = bundle !== undefined && this.#clock.now() >= new Date(bundle.notAfter);
     const trusted = bundle?.origin === 'self-signed' ? 'self-signed' : 'valid';
     return {
       name: spec.name,
       identifiers: spec.identifiers,
       key: spec.key,
-      state: bundle === undefined ? 'missing' : expired ? 'expired' : trusted,
+      state: bundle === undefined ? 'missing' : expired ? 'expired' : revoked ? 'revoked' : trusted,
       generation: record?.value.generation ?? 0,
+      pendingRevocations: [...revocations].flatMap(([fingerprint256, revocation]) =>
+        revocation.revokedAt === undefined ? [pendingRevocation(fingerprint256, revocation)] : [],
+      ),
       issuer: bundle?.issuer,
       fingerprint256: bundle?.id,
       notAfter: bundle?.notAfter,
@@ -78,6 +84,13 @@ export class CertificateStatuses {
   }
 }
 
+function pendingRevocation(
+  fingerprint256: string,
+  { reason, requestedAt, lastFailure }: RevocationRecord,
+): PendingRevocation {
+  return { fingerprint256, reason, requestedAt, failure: lastFailure };
+}
+
 function unreadableStatus(
   { name, identifiers, key }: CertificateSpec,
   error: KacmeError,
@@ -90,6 +103,7 @@ function unreadableStatus(
     key,
     state: 'unreadable',
     generation: 0,
+    pendingRevocations: [],
     issuer: undefined,
     fingerprint256: undefined,
     notAfter: undefined,

@@ -20,6 +20,7 @@ export class Loops {
   readonly #deps: AppDeps;
   readonly #hostWakes: readonly { readonly target: Target; readonly wake: Wake }[];
   readonly #certificateWakes: ReadonlyMap<string, Wake>;
+  readonly #revocationWake = new Wake();
 
   constructor(config: KacmeConfig, service: LocalService, deps: AppDeps) {
     this.#config = config;
@@ -35,6 +36,7 @@ export class Loops {
     await Promise.all([
       ...(prepared ? [] : [this.#prepareAgain(options)]),
       ...Object.values(this.#config.certificates).map((spec) => this.#keepRenewed(spec, options)),
+      ...(this.#certificateWakes.size === 0 ? [] : [this.#keepRevoking(options)]),
       ...this.#hostWakes.map(({ target, wake }) => this.#keepInStep(target, wake, options)),
       untilAborted(options.signal),
     ]);
@@ -66,6 +68,7 @@ export class Loops {
   /** A new bundle is there: its hosts look at once. */
   activated(certificate: string): void {
     this.#certificateWakes.get(certificate)?.wake();
+    this.#revocationWake.wake();
     for (const { target, wake } of this.#hostWakes) {
       if (target.deployments.some((deployment) => deployment.certificate === certificate)) wake.wake();
     }
@@ -94,6 +97,16 @@ export class Loops {
         log.debug({ err: error }, 'issuance will be decided again');
         await wake.sleep(PAUSE_MS, clock, options);
       }
+      return 'again';
+    });
+  }
+
+  /** What was replaced is revoked once no host presents it. */
+  #keepRevoking(options: EffectOptions): Promise<void> {
+    return this.#repeat('revocations', options, async () => {
+      const left = await this.#service.concludeRevocations(options);
+      const ms = left ? this.#config.reconcile.everyMs : LONGEST_SLEEP_MS;
+      await this.#revocationWake.sleep(ms, this.#deps.clock, options);
       return 'again';
     });
   }

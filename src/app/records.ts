@@ -3,6 +3,7 @@ import * as z from 'zod';
 import { certIdOf } from '../domain/cert-id.ts';
 import type { ErrorCode } from '../domain/errors.ts';
 import { judgeFailure } from '../domain/failure.ts';
+import { REVOCATION_REASONS } from '../domain/revocation.ts';
 import { certificatesIn } from '../domain/x509.ts';
 import { defineRecord } from './record-kind.ts';
 
@@ -76,6 +77,31 @@ export type CertificateRecord = z.output<typeof Certificate>;
 export const certificateRecord = defineRecord<[name: string], CertificateRecord>({
   name: 'certificate',
   data: Certificate,
+  migrations: [],
+});
+
+/**
+ * A bundle that the operator wants to be revoked (RFC 8555 section 7.6), or that is. It outlives the bundle, so that its
+ * key is never used again.
+ */
+const Revocation = z.object({
+  reason: z.enum(REVOCATION_REASONS),
+  signedBy: z.enum(['account', 'certificate-key']),
+  requestedAt: Instant,
+  /** Undefined while its successor is brought to the hosts. */
+  revokedAt: maybe(Instant),
+  /** SHA-256 of its public key, lower-case hex. */
+  publicKey: z.string(),
+  /** Of attempts to revoke it; not tried again before `notBefore`. */
+  failures: z.int().nonnegative(),
+  lastFailure: maybe(ErrorReport),
+  notBefore: maybe(Instant),
+});
+export type RevocationRecord = z.output<typeof Revocation>;
+/** `revocation/<certificate>/<bundle>` */
+export const revocationRecord = defineRecord<[certificate: string, bundle: string], RevocationRecord>({
+  name: 'revocation',
+  data: Revocation,
   migrations: [],
 });
 

@@ -22,7 +22,9 @@ import {
   holdRecord,
   loadRecord,
   type RenewalInfoRecord,
+  type RevocationRecord,
   renewalInfoRecord,
+  revocationRecord,
 } from './records.ts';
 import { notBeforeOf } from './retry-after.ts';
 
@@ -72,7 +74,15 @@ export class RenewalInformation {
     const basis = describeRenewalTime(time, state);
     return {
       bundle,
-      held: { identifiers, origin, notAfter, renewAt: time.renewAt, basis, heldUntil },
+      held: {
+        identifiers,
+        origin,
+        notAfter,
+        renewAt: time.renewAt,
+        basis,
+        heldUntil,
+        unfit: await this.#unfit(bundle, options),
+      },
       time,
       explanationURL: state?.suggestion?.explanationURL,
       nextCheckAt: this.#nextCheckAt(known),
@@ -119,6 +129,12 @@ export class RenewalInformation {
     return hold?.value.bundle === bundle.id ? new Date(hold.value.until) : undefined;
   }
 
+  async #unfit(bundle: BundleRecord, options: { signal: AbortSignal }): Promise<string | undefined> {
+    const id: [string, string] = [bundle.certificate, bundle.id];
+    const revocation = (await loadRecord(this.#deps.store, revocationRecord, id, options))?.value;
+    return revocation && describeRevocation(revocation);
+  }
+
   #nextCheckAt({ bundle, state }: Known): Date | undefined {
     const { certID, issuer, notAfter } = bundle;
     if (certID === undefined || issuer === undefined || !this.#authorities.knows(issuer)) return undefined;
@@ -160,6 +176,12 @@ export class RenewalInformation {
       return missed;
     }
   }
+}
+
+function describeRevocation({ reason, revokedAt }: RevocationRecord): string {
+  return revokedAt === undefined
+    ? `to be revoked (${reason}) once it is replaced`
+    : `revoked (${reason}) at ${revokedAt}`;
 }
 
 /** What is known of `bundle`; undefined when the CA was not asked about it yet. */

@@ -6,6 +6,7 @@ import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
 import { RateLimitNearError } from '../domain/rate-limit-error.ts';
 import { describeWait } from '../domain/renewal.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
+import type { RevokeRequest, SuccessorPlace } from '../domain/revocation.ts';
 import type { AdoptionSummary, CertificateResult, PlaceResult, Status, Summary } from '../domain/status.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import type { EffectOptions, Mandate } from '../ports/leadership.ts';
@@ -30,6 +31,8 @@ import { Preflight } from './preflight.ts';
 import { Rehearsals } from './rehearsals.ts';
 import { RenewalInformation } from './renewal-info.ts';
 import { type RenewalPlan, RenewalPlanner } from './renewal-planner.ts';
+import { Revocations } from './revocation.ts';
+import { revokeCertificates } from './revoke-command.ts';
 import { rollBack, whoseBundle } from './rollback.ts';
 import { SingleFlight } from './single-flight.ts';
 
@@ -72,6 +75,7 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
   readonly #bundles: Bundles;
   readonly #authorities: Authorities;
   readonly #accounts: Accounts;
+  readonly #revocations: Revocations;
   readonly #issuer: CertificateIssuer;
   readonly #planner: RenewalPlanner;
   readonly #statuses: CertificateStatuses;
@@ -92,6 +96,7 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
     this.#bundles = new Bundles(config.keepBundles, deps);
     this.#authorities = new Authorities(config.issuers, deps, this.#coordination.accounts);
     this.#accounts = new Accounts(config, this.#authorities, deps);
+    this.#revocations = new Revocations(this.#authorities, this.#bundles, deps);
     const backoffs = new Backoffs(config.issuers, this.#bundles, deps);
     const rehearsals = new Rehearsals(config.issuers, this.#bundles, deps);
     this.#issuer = new CertificateIssuer(
@@ -362,6 +367,64 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
     const whole = problems.length === 0 && accounts.every(({ action }) => action !== 'failed');
     const outcome = summary.outcome === 'done' && !whole ? 'partly' : summary.outcome;
     return { ...summary, outcome, accounts, problems };
+  }
+
+  async revoke(request: RevokeRequest, { signal, onProgress }: CommandOptions): Promise<Summary> {
+    const options = this.#effects(signal);
+    const sinceMs = this.#deps.clock.monotonicMs();
+    const steps = {
+      issue: async (spec: CertificateSpec, reason: string) => {
+        const { issuer } = await this.#planner.force(spec, options);
+        await this.issue(spec, issuer, reason, options);
+      },
+      distribute: async (certificate: string) => {
+        const targets = this.fleet.targets({ certificates: [certificate] });
+        const places = await this.#distribute(targets, { ...options, sinceMs }, onProgress);
+        return places.filter((place) => place.certificate === certificate);
+      },
+      placesOf: (spec: CertificateSpec) => this.#placesOf(spec, options),
+      onChanged: this.#onActivated,
+    };
+    const specs = certificatesNamed(this.#config, [request.certificate]);
+    return revokeCertificates(specs, request, this.#revocations, steps, { ...options, onProgress });
+  }
+
+  /** Revokes what is replaced everywhere by now. Resolves to whether something is left to be revoked. */
+  async concludeRevocations(options: EffectOptions): Promise<boolean> {
+    const now = this.#deps.clock.now().toISOString();
+    const left = await waitForAll(
+      Object.values(this.#config.certificates).map(async (spec) => {
+        const pending = await this.#revocations.pending(spec.name, options);
+        const results = await waitForAll(
+          pending.map(async (revoking) => {
+            if (revoking.active || (revoking.revocation.notBefore ?? '') > now) return 'pending';
+            const places = await this.#placesOf(spec, options);
+            try {
+              return (await this.#revocations.conclude(revoking, places, options)).action;
+            } catch (error) {
+              expectedFailure(error, options);
+              return 'pending';
+            }
+          }),
+        );
+        return results.includes('pending');
+      }),
+    );
+    return left.includes(true);
+  }
+
+  async #placesOf(
+    { name }: CertificateSpec,
+    options: { signal: AbortSignal },
+  ): Promise<readonly SuccessorPlace[]> {
+    const generation = (await this.#bundles.record(name, options))?.value.generation ?? 0;
+    return this.fleet
+      .statuses(new Map([[name, generation]]))
+      .flatMap(({ host, reachable, places }) =>
+        places
+          .filter(({ certificate }) => certificate === name)
+          .map(({ state }) => ({ host, reachable: reachable !== false, state })),
+      );
   }
 
   async distribute(

@@ -5,6 +5,7 @@ import { type CheckReport, Findings } from '../domain/finding.ts';
 import { Lane } from '../domain/lane.ts';
 import type { KacmeConfig } from '../domain/model.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
+import type { RevokeRequest } from '../domain/revocation.ts';
 import type { AdoptionSummary, Status, Summary } from '../domain/status.ts';
 import type { Leadership, Mandate } from '../ports/leadership.ts';
 import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/service.ts';
@@ -131,6 +132,10 @@ export class Supervisor implements KacmeService {
 
   async adopt(request: AdoptionRequest, options: CommandOptions): Promise<AdoptionSummary> {
     return this.#command(options, (service, options) => service.adopt(request, options));
+  }
+
+  async revoke(request: RevokeRequest, options: CommandOptions): Promise<Summary> {
+    return this.#command(options, (service, options) => service.revoke(request, options));
   }
 
   async distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary> {

@@ -15,6 +15,7 @@ import { planCommand } from './plan.ts';
 import { reloadConfigCommand } from './reload-config.ts';
 import { viewOf } from './render/style.ts';
 import { renewCommand } from './renew.ts';
+import { revokeCommand } from './revoke.ts';
 import { rollbackCommand } from './rollback.ts';
 import { serveCommand } from './serve.ts';
 import type { EndWith } from './service-command.ts';
@@ -90,6 +91,7 @@ function buildProgram(context: CliContext, endWith: EndWith): Command {
     renewCommand(context, endWith),
     checkCommand(context, endWith),
     planCommand(context, endWith),
+    revokeCommand(context, endWith),
     distributeCommand(context, endWith),
     adoptCommand(context, endWith),
     accountCommand(context, endWith),

@@ -6,6 +6,7 @@ import { KacmeError } from '../domain/errors.ts';
 import type { CheckReport } from '../domain/finding.ts';
 import type { KacmeConfig } from '../domain/model.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
+import type { RevokeRequest } from '../domain/revocation.ts';
 import type { AdoptionSummary, Status, Summary } from '../domain/status.ts';
 import type { Mandate } from '../ports/leadership.ts';
 import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/service.ts';
@@ -25,7 +26,7 @@ export interface DirectServiceOptions {
 
 type Acting = Pick<
   KacmeService,
-  'bootstrap' | 'renew' | 'rollback' | 'adopt' | 'distribute' | 'changeAccount'
+  'bootstrap' | 'renew' | 'rollback' | 'adopt' | 'distribute' | 'changeAccount' | 'revoke'
 >;
 
 interface Opened {
@@ -92,10 +93,7 @@ export class DirectService implements KacmeService {
       return service.renew(request, options);
     }
     return this.#act('renew', options, async (service, store) => {
-      if (store !== undefined) {
-        const challenges = await serveChallenges(this.#config, store, this.#log, options);
-        this.#releasers.add('challenge server', () => challenges.close());
-      }
+      if (store !== undefined) await this.#answerChallenges(store, options);
       return service.renew(request, options);
     });
   }
@@ -117,6 +115,14 @@ export class DirectService implements KacmeService {
     return this.#act('adopt', options, (service) => service.adopt(request, options));
   }
 
+  async revoke(request: RevokeRequest, options: CommandOptions): Promise<Summary> {
+    certificatesNamed(this.#config, [request.certificate]);
+    return this.#act('revoke', options, async (service, store) => {
+      if (store !== undefined && request.replace) await this.#answerChallenges(store, options);
+      return service.revoke(request, options);
+    });
+  }
+
   async distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary> {
     if (request.host !== undefined) assertHostNamed(this.#config, request.host);
     return this.#act('distribute', options, (service) => service.distribute(request, options));
@@ -135,6 +141,11 @@ export class DirectService implements KacmeService {
 
   async close(): Promise<void> {
     await this.#releasers.releaseAll(this.#log);
+  }
+
+  async #answerChallenges(store: FileStateStore, options: { signal: AbortSignal }): Promise<void> {
+    const challenges = await serveChallenges(this.#config, store, this.#log, options);
+    this.#releasers.add('challenge server', () => challenges.close());
   }
 
   /** With the lock by itself (then `store` is given); else through the service that has taken it meanwhile. */

@@ -14,6 +14,8 @@ export interface DesiredPlace {
   readonly identifiers: readonly string[];
   /** SHA-256 and SHA-1 fingerprints of every bundle kacme ever had for this certificate. */
   readonly history: ReadonlySet<string>;
+  /** It is revoked: hosts that hold it serve it until its successor comes, and no other host gets it. */
+  readonly revoked: boolean;
 }
 
 /**
@@ -71,6 +73,11 @@ export function decidePlace(
     return memory.loaded
       ? { action: 'none', memory: true, reason: 'file and memory hold the bundle' }
       : { action: 'none', memory: false, reason: `file holds the bundle; ${memory.reason}` };
+  }
+
+  if (desired.revoked) {
+    const reason = 'the bundle is revoked and not installed any more: its successor is, once it is issued';
+    return { action: 'leave', state: 'out of sync', reason };
   }
 
   const objection = objectionTo(desired, deployment, place, now);

@@ -15,6 +15,8 @@ export interface HeldBundle {
   readonly basis?: string | undefined;
   /** An operator went back to it: until then nothing is ordered in its place, whatever is due or under way. */
   readonly heldUntil?: Date | undefined;
+  /** Why it must be replaced at once, such as its revocation. */
+  readonly unfit?: string | undefined;
   /** Of its key; undefined where that does not matter. */
   readonly family?: KeyFamily | undefined;
 }
@@ -60,6 +62,7 @@ function renewalNeed(
   const uncovered = spec.identifiers.filter((identifier) => !held.identifiers.includes(identifier));
   if (uncovered.length > 0) return { action: 'issue', reason: `does not cover ${uncovered.join(', ')}` };
   if (now >= held.notAfter) return { action: 'issue', reason: 'expired' };
+  if (held.unfit !== undefined) return { action: 'issue', reason: held.unfit };
   const family = keyFamilyOf(spec.key);
   // Any key serves a certificate alone; half a dual one with the key of the other half serves nobody.
   if (spec.dualOf !== undefined && held.family !== undefined && held.family !== family) {

@@ -17,8 +17,10 @@ export interface CertificateStatus {
   /** As configured: which half of a dual certificate this is. */
   readonly key: KeyType;
   /** `missing`: nothing held, not even a self-signed bundle. `unreadable`: its records in the store are damaged. */
-  readonly state: 'unreadable' | 'missing' | 'self-signed' | 'valid' | 'expired';
+  readonly state: 'unreadable' | 'missing' | 'self-signed' | 'valid' | 'expired' | 'revoked';
   readonly generation: number;
+  /** Bundles that are replaced and then revoked, the revocation of which is not done. */
+  readonly pendingRevocations: readonly PendingRevocation[];
   readonly issuer: string | undefined;
   readonly fingerprint256: string | undefined;
   readonly notAfter: string | undefined;
@@ -33,6 +35,14 @@ export interface CertificateStatus {
   readonly lastFailure:
     | (ErrorReport & { readonly at: string; readonly failures: number; readonly notBefore: string })
     | undefined;
+}
+
+export interface PendingRevocation {
+  readonly fingerprint256: string;
+  readonly reason: string;
+  readonly requestedAt: string;
+  /** Of the last attempt; undefined while hosts are waited for. */
+  readonly failure: ErrorReport | undefined;
 }
 
 export type PlaceState =
@@ -106,8 +116,17 @@ export interface PlaceResult {
 /** What `kacme renew` and the account and self-signed part of `kacme bootstrap` did to each certificate. */
 export interface CertificateResult {
   readonly certificate: string;
-  /** `planned`: a dry run, it would have been issued. */
-  readonly action: 'issued' | 'created' | 'adopted' | 'rolled back' | 'kept' | 'planned' | 'failed';
+  /** `pending`: to be revoked, but a host may still present it. `planned`: a dry run, it would have been issued. */
+  readonly action:
+    | 'issued'
+    | 'created'
+    | 'adopted'
+    | 'rolled back'
+    | 'kept'
+    | 'planned'
+    | 'revoked'
+    | 'pending'
+    | 'failed';
   readonly reason: string;
   readonly failure: ErrorReport | undefined;
 }

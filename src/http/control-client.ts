@@ -4,6 +4,7 @@ import type { AccountChange, AccountRequest, AccountView } from '../domain/accou
 import { KacmeError, type KacmeErrorOptions } from '../domain/errors.ts';
 import type { CheckReport } from '../domain/finding.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
+import type { RevokeRequest } from '../domain/revocation.ts';
 import type { AdoptionSummary, Progress, Status, Summary } from '../domain/status.ts';
 import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/service.ts';
 import { CONTROL_PATHS, parseMessage } from './control-protocol.ts';
@@ -122,6 +123,13 @@ class ControlClient implements KacmeService {
       { path: CONTROL_PATHS.adopt, lasting: true, body: { ...request }, onProgress },
       { signal },
     )) as AdoptionSummary;
+  }
+
+  async revoke(request: RevokeRequest, { signal, onProgress }: CommandOptions): Promise<Summary> {
+    return (await this.#ask(
+      { path: CONTROL_PATHS.revoke, lasting: true, body: { ...request }, onProgress },
+      { signal },
+    )) as Summary;
   }
 
   async distribute(

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import type { ErrorCode, ErrorReport } from '../domain/errors.ts';
+import { REVOCATION_REASONS } from '../domain/revocation.ts';
 import type { Progress } from '../domain/status.ts';
 
 /**
@@ -17,6 +18,7 @@ export const CONTROL_PATHS = {
   renew: '/v1/renew',
   rollback: '/v1/rollback',
   adopt: '/v1/adopt',
+  revoke: '/v1/revoke',
   distribute: '/v1/distribute',
   reloadConfig: '/v1/reload-config',
 } as const;
@@ -54,6 +56,17 @@ export const AdoptRequest = z.strictObject({
   ]),
   names: z.array(Name).max(10_000),
   dryRun: z.boolean(),
+});
+export const RevokeCommandRequest = z.strictObject({
+  certificate: Name,
+  reason: z.enum(REVOCATION_REASONS),
+  replace: z.boolean(),
+  fingerprint: z
+    .string()
+    .max(256)
+    .optional()
+    .transform((value) => value),
+  signedBy: z.enum(['account', 'certificate-key']),
 });
 export const DistributeRequest = z.strictObject({ host: Name.optional() });
 export const ReloadConfigRequest = z.strictObject({});

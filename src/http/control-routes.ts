@@ -12,6 +12,7 @@ import {
   DistributeRequest,
   ReloadConfigRequest,
   RenewRequest,
+  RevokeCommandRequest,
   RollbackRequest,
 } from './control-protocol.ts';
 
@@ -45,6 +46,10 @@ export function controlRoutes(service: KacmeService): ReadonlyMap<string, Contro
       post(RollbackRequest, ({ name, to }, options) => service.rollback({ name, to }, options)),
     ],
     [CONTROL_PATHS.adopt, post(AdoptRequest, (request, options) => service.adopt(request, options))],
+    [
+      CONTROL_PATHS.revoke,
+      post(RevokeCommandRequest, (request, options) => service.revoke(request, options)),
+    ],
     [
       CONTROL_PATHS.distribute,
       post(DistributeRequest, ({ host }, options) => service.distribute({ host }, options)),

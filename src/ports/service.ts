@@ -1,6 +1,7 @@
 import type { AccountChange, AccountRequest, AccountView } from '../domain/account.ts';
 import type { CheckReport } from '../domain/finding.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
+import type { RevokeRequest } from '../domain/revocation.ts';
 import type { AdoptionSummary, Progress, Status, Summary } from '../domain/status.ts';
 import type { ForeignClient } from './adoption-source.ts';
 
@@ -50,6 +51,8 @@ export interface KacmeService {
   rollback(request: { name: string; to: string | undefined }, options: CommandOptions): Promise<Summary>;
   /** Takes over valid certificates instead of ordering new ones, then distributes them. */
   adopt(request: AdoptionRequest, options: CommandOptions): Promise<AdoptionSummary>;
+  /** Revokes one bundle of a certificate, with `replace` after its successor is on the hosts. */
+  revoke(request: RevokeRequest, options: CommandOptions): Promise<Summary>;
   /** Brings hosts to their bundles now; `host` limits it to one host by its configured name. */
   distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary>;
   /** Reads the configuration files again and takes them over whole, or refuses them whole. */

@@ -1,5 +1,12 @@
 import type { ErrorReport } from '../../domain/errors.ts';
-import type { CertificateStatus, HostStatus, PlaceState, PlaceStatus, Status } from '../../domain/status.ts';
+import type {
+  CertificateStatus,
+  HostStatus,
+  PendingRevocation,
+  PlaceState,
+  PlaceStatus,
+  Status,
+} from '../../domain/status.ts';
 import { hostFailures, renderFailures, type ShownFailure, shortReason } from './failure.ts';
 import { paint, type Tone, type View } from './style.ts';
 import { type Cell, renderTable } from './table.ts';
@@ -17,6 +24,7 @@ const CERTIFICATE_TONES: Readonly<Record<CertificateStatus['state'], Tone>> = {
   'self-signed': 'warning',
   valid: 'good',
   expired: 'bad',
+  revoked: 'bad',
 };
 
 const PLACE_TONES: Readonly<Record<PlaceState, Tone>> = {
@@ -86,8 +94,13 @@ function certificateRow(
     { text: certificate.state, tone: CERTIFICATE_TONES[certificate.state] },
     certificate.issuer ?? '-',
     renderRelative(certificate.notAfter, now),
-    certificate.next,
+    [certificate.next, ...certificate.pendingRevocations.map(describePending)].join('; '),
   ];
+}
+
+function describePending({ fingerprint256, reason, failure }: PendingRevocation): string {
+  const why = failure === undefined ? 'once no host presents it' : `again later: ${failure.message}`;
+  return `revokes ${fingerprint256.slice(0, 16)} (${reason}) ${why}`;
 }
 
 function placeRow(host: HostStatus, place: PlaceStatus): readonly (Cell | string)[] {

@@ -11,6 +11,8 @@ const CERTIFICATE_TONES: Readonly<Record<CertificateResult['action'], Tone>> = {
   'rolled back': 'good',
   kept: 'faint',
   planned: 'warning',
+  revoked: 'good',
+  pending: 'warning',
   failed: 'bad',
 };
 

@@ -14,6 +14,7 @@ import {
   orderRecord,
   rehearsalRecord,
   renewalInfoRecord,
+  revocationRecord,
   rolloutRecord,
 } from '../../../src/app/records.ts';
 import { certIdOf } from '../../../src/domain/cert-id.ts';
@@ -80,6 +81,21 @@ const examples = [
       notAfter: at,
       renewAt: at,
       issuedAt: at,
+    },
+  },
+  {
+    kind: revocationRecord,
+    key: revocationRecord.key('web', 'f1'),
+    at: 'revocation/web/f1',
+    value: {
+      reason: 'keyCompromise',
+      signedBy: 'certificate-key',
+      requestedAt: at,
+      revokedAt: undefined,
+      publicKey: 'a1',
+      failures: 1,
+      lastFailure: failure,
+      notBefore: at,
     },
   },
   {
@@ -245,7 +261,7 @@ describe('an older or newer record', () => {
   });
 
   test('of an order from before the ledger counts as new', () => {
-    const { kind: _, ...data } = { ...examples[3].value };
+    const { kind: _, ...data } = { ...examples[4].value };
     const value = JSON.stringify({ schema: 1, data });
     expect(orderRecord.parse({ key: 'order/web/ca', revision: 1, value }).value.kind).toBe('new');
   });

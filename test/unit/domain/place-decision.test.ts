@@ -46,6 +46,7 @@ const desired: DesiredPlace = {
   pemBytes: 5000,
   identifiers: ['a.example.org', 'b.example.org'],
   history: new Set(['old-256', 'old-1', 'new-256', 'new-1', 'boot-256', 'boot-1']),
+  revoked: false,
 };
 const selfSignedDesired: DesiredPlace = { ...desired, facts: facts('new', { selfSigned: true }) };
 
@@ -428,6 +429,27 @@ describe('a deployment with a crt-list', () => {
     const observed = seen({ file: absent }, { inFile: false, inMemory: 'addable' });
     expect(decide({ ...desired, pemBytes: 20_000 }, listed, observed, { state: 'possible' })).toMatchObject({
       means: 'reload',
+    });
+  });
+});
+
+describe('a revoked bundle', () => {
+  const revoked: DesiredPlace = { ...desired, revoked: true };
+
+  test('is served on by a host that holds it, until its successor comes', () => {
+    const decision = decide(revoked, deployment, host({ file: newFile, loaded: loaded(desired.facts) }));
+    expect(decision).toMatchObject({ action: 'none' });
+  });
+
+  test.each([
+    { what: 'has nothing', place: { file: absent } },
+    { what: 'has it in its file only', place: { file: newFile, loaded: loaded(old) } },
+  ])('is not installed on a host that $what', ({ place }) => {
+    const decision = decide(revoked, deployment, host(place));
+    expect(decision).toMatchObject({
+      action: 'leave',
+      state: 'out of sync',
+      reason: expect.stringContaining('revoked'),
     });
   });
 });

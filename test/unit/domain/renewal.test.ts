@@ -47,6 +47,11 @@ describe('decideRenewal', () => {
       expected: { action: 'wait', reason: 'not due', until: held.renewAt },
     },
     {
+      when: 'it is revoked, though an operator went back to it',
+      held: { ...held, unfit: 'revoked (superseded)', heldUntil: at(DAY) },
+      expected: { action: 'issue', reason: 'revoked (superseded)' },
+    },
+    {
       when: 'renewAt is one millisecond away',
       held: { ...held, renewAt: at(1) },
       expected: { action: 'wait', reason: 'not due', until: at(1) },
