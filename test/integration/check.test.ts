@@ -85,6 +85,17 @@ describe('a fault is found', () => {
     expect(notOk(report)).toMatchObject([{ check: 'dns', code: 'ERR_DNS_NO_SUCH_NAME', state: 'failed' }]);
   });
 
+  test('in the name servers: a warning, since challenges are fetched via an address', async () => {
+    await lab.pebble.failLookups('site.test');
+    onTestFinished(() => lab.pebble.failLookups('site.test', false));
+    const report = await check();
+    expect(report).toMatchObject({ status: 0, outcome: 'done' });
+    expect(notOk(report)).toMatchObject([
+      { check: 'dns', state: 'warning', reason: expect.stringContaining('SERVFAIL') },
+      { check: 'caa pebble', state: 'warning', reason: expect.stringContaining('SERVFAIL') },
+    ]);
+  });
+
   test('in the directory of one host: the others are fine', async () => {
     const directory = dirname(lab.fleet.hosts[1]?.haproxy.certPath ?? '');
     const { mode } = await stat(directory);

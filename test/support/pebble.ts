@@ -47,8 +47,8 @@ export interface TestPebble extends AsyncDisposable {
   setCaa(name: string, policies: readonly { readonly tag: string; readonly value: string }[]): Promise<void>;
   /** Undefined takes the alias away. */
   setAlias(name: string, target: string | undefined): Promise<void>;
-  /** Answers every question about the name with SERVFAIL. */
-  failLookups(name: string): Promise<void>;
+  /** Answers every question about the name with SERVFAIL; `fail: false` ends that. */
+  failLookups(name: string, fail?: boolean): Promise<void>;
   /** PEM of the root that signs what it issues (another one after each start), or of an alternate one. */
   issuingRoot(index?: number): Promise<string>;
   /** Ends the CA; its DNS stays. */
@@ -220,7 +220,8 @@ function dnsRecords(
       target === undefined
         ? post('/clear-cname', { host: `${name}.` })
         : post('/set-cname', { host: `${name}.`, target: `${target}.` }),
-    failLookups: (name) => post('/set-servfail', { host: `${name}.` }),
+    failLookups: (name, fail = true) =>
+      post(fail ? '/set-servfail' : '/clear-servfail', { host: `${name}.` }),
   };
 }
 

@@ -8,6 +8,7 @@ import {
   readCertificateList,
   readCommit,
   readCrtList,
+  readLevel,
   readListChange,
   readProcesses,
   readRefusal,
@@ -31,6 +32,14 @@ Issuer: /CN=b.test
 OCSP Response Key: `;
 
 describe('what HAProxy shows', () => {
+  test.each([
+    ['admin\n', 'admin'],
+    ['operator\n\n', 'operator'],
+    ['Permission denied\n', undefined],
+  ])('of the level of a socket: %j means %s', (answer, expected) => {
+    expect(readLevel(answer)).toBe(expected);
+  });
+
   test('a certificate: fingerprint, end of validity, whether it signed itself', () => {
     expect(readCertificate(CERTIFICATE)).toEqual({
       fingerprint1: '047e9b1706f95da2382634dcc09e83adde1c783f',
