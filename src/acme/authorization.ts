@@ -3,6 +3,7 @@ import { canonicalIdentifier } from '../domain/ip-address.ts';
 import type { Authorization } from '../ports/certificate-authority.ts';
 import { parseDocument } from './document.ts';
 import { describeError, problemsOf } from './order.ts';
+import { problemTypeOf } from './problem-types.ts';
 import type { AcmeSigner } from './signer.ts';
 import type { AcmeResponse } from './transport.ts';
 
@@ -42,5 +43,16 @@ export function parseAuthorization(url: string, response: AcmeResponse, signer: 
           },
     error: describeError(failed?.error),
     problems: problemsOf(failed?.error),
+    remedy: remedyOf(problemsOf(failed?.error)),
   };
+}
+
+/** Undefined when none of the types is known. */
+function remedyOf(problems: readonly string[]): string | undefined {
+  const remedies = problems.flatMap((type) => {
+    // Of a request it is about the account; of a validation, about what answered in the name's place.
+    const known = problemTypeOf(type === 'unauthorized' ? 'incorrectResponse' : type);
+    return known?.remedy ?? [];
+  });
+  return remedies.length === 0 ? undefined : [...new Set(remedies)].join('; ');
 }

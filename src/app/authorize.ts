@@ -7,6 +7,10 @@ import { uncountedFailures } from './failed-validations.ts';
 import type { OrderJournal, StoredOrder } from './order-journal.ts';
 import type { RateBook } from './rate-book.ts';
 
+/** Also of an authorization that was revoked or has expired. */
+const UNEXPLAINED =
+  'let it resolve to HAProxy, and let HAProxy forward /.well-known/acme-challenge/ on port 80 to kacme';
+
 export interface OrderParties {
   readonly authority: CertificateAuthority;
   readonly journal: OrderJournal;
@@ -53,10 +57,16 @@ export async function authorizeOrder(
   throw new KacmeError('ERR_ACME_AUTHORIZATION', `the CA did not authorize ${reasons.join('; ')}`, {
     retry: problems.some(isFinalRefusal) ? 'never' : 'later',
     problems,
-    remedy: problems.includes('caa')
-      ? 'allow this CA in the CAA records of the domains it names, or give the certificate another issuer'
-      : 'make sure that every name resolves to HAProxy and that HAProxy forwards /.well-known/acme-challenge/ on port 80 to kacme',
+    remedy: remedyFor(refused),
   });
+}
+
+/** Each remedy once, after the identifiers that it is for. */
+function remedyFor(refused: readonly Authorization[]): string {
+  const identifiers = new Map<string, string[]>();
+  for (const { identifier, remedy = UNEXPLAINED } of refused)
+    identifiers.set(remedy, [...(identifiers.get(remedy) ?? []), identifier]);
+  return Array.from(identifiers, ([remedy, names]) => `${names.join(', ')}: ${remedy}`).join('; ');
 }
 
 function requireHttp01(authorization: Authorization): NonNullable<Authorization['http01']> {

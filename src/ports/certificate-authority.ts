@@ -33,6 +33,8 @@ export interface Authorization {
   readonly error: string | undefined;
   /** The types of the problems in it (section 6.7), in their short form. */
   readonly problems?: readonly string[];
+  /** What an operator can do about it, by the types of its problems. */
+  readonly remedy?: string | undefined;
 }
 
 /** One chain of a certificate (RFC 8555 section 7.4.2). */

@@ -130,6 +130,23 @@ test('a failed authorization tells what its challenge met', async () => {
   });
 });
 
+test.each([
+  { type: 'connection', remedy: /^open port 80 to the internet/ },
+  { type: 'dns', remedy: /authoritative name servers answer/ },
+  { type: 'unauthorized', remedy: /HAProxy forward \/\.well-known\/acme-challenge/ },
+  { type: 'caa', remedy: /CAA/ },
+  { type: 'novel', remedy: undefined },
+])('a validation that failed for $type has a remedy of its own', async ({ type, remedy }) => {
+  const error = { type: `urn:ietf:params:acme:error:${type}`, detail: 'no' };
+  const document = {
+    status: 'invalid',
+    identifier: { type: 'dns', value: 'one.test' },
+    challenges: [{ type: 'http-01', url: 'https://ca.test/c/2', token: 'abc', error }],
+  };
+  const parsed = parseAuthorization('u', response(document), signer).remedy;
+  expect(parsed).toEqual(remedy === undefined ? undefined : expect.stringMatching(remedy));
+});
+
 test('names are ordered as dns and addresses as ip', () => {
   expect(orderPayload(['one.test', '192.0.2.1', '2001:db8::1'], undefined)).toEqual({
     identifiers: [
