@@ -47,7 +47,14 @@ async function checkHost(
     const trial =
       mandate === undefined ? undefined : await host.rehearse(deployments, { ...options, mandate });
     const bundleBytes = await bundleBytesOf(target, context, options);
-    const judged = judgeHost({ subject, observation, deployments, trial, bundleBytes });
+    const judged = judgeHost({
+      subject,
+      observation,
+      deployments,
+      trial,
+      reloads: target.pool.reload !== undefined,
+      bundleBytes,
+    });
     return [...judged, ...(await checkHandshakes(target, observation, context, options))];
   } catch (error) {
     return judgeUnreadableHost(subject, expectedFailure(error, options));

@@ -19,6 +19,8 @@ export interface HostFacts {
   readonly deployments: readonly DeploymentSpec[];
   /** Undefined when nothing may be tried now. */
   readonly trial: HostTrial | undefined;
+  /** Whether kacme may reload this HAProxy where a bundle cannot be swapped. */
+  readonly reloads: boolean;
   /** Bytes of the active bundle, by `DeploymentSpec.path`. */
   readonly bundleBytes: ReadonlyMap<string, number>;
 }
@@ -55,7 +57,7 @@ const CHECKS: Readonly<Partial<Record<ErrorCode, string>>> = {
 };
 
 function judgeHaproxy(
-  { observation: { haproxy }, deployments, trial, bundleBytes }: HostFacts,
+  { observation: { haproxy }, deployments, trial, bundleBytes, reloads }: HostFacts,
   findings: Findings,
 ) {
   if (haproxy.state === 'stopped') {
@@ -84,13 +86,12 @@ function judgeHaproxy(
 
   for (const { path } of deployments) {
     const bytes = (bundleBytes.get(path) ?? 0) + Buffer.byteLength(path) + COMMAND_BYTES;
-    if (bytes >= bufferBytes)
-      findings.failed(
-        'buffer',
-        `the bundle for ${path} takes ${bytes} bytes as a command, HAProxy's buffer ${bufferBytes}`,
-        `set "tune.bufsize ${Math.ceil((bytes + 1) / 16_384) * 16_384}" in the global section of haproxy.cfg, use an ECDSA key or a shorter chain`,
-      );
-    else if (bundleBytes.has(path)) findings.ok('buffer', `${path}: ${bytes} of ${bufferBytes} bytes`);
+    if (bytes >= bufferBytes) {
+      const reason = `the bundle for ${path} takes ${bytes} bytes as a command, HAProxy's buffer ${bufferBytes}`;
+      const remedy = `set "tune.bufsize ${Math.ceil((bytes + 1) / 16_384) * 16_384}" in the global section of haproxy.cfg, use an ECDSA key or a shorter chain`;
+      if (reloads) findings.warning('buffer', `${reason}: each renewal is a reload`, remedy);
+      else findings.failed('buffer', reason, remedy);
+    } else if (bundleBytes.has(path)) findings.ok('buffer', `${path}: ${bytes} of ${bufferBytes} bytes`);
   }
 }
 

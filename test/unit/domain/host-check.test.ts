@@ -72,6 +72,7 @@ function judge(given: Given = {}) {
     subject: 'lb/10.0.0.11',
     deployments: [deployment],
     trial: 'trial' in given ? given.trial : fine,
+    reloads: false,
     bundleBytes: new Map([[PATH, 5_000]]),
     ...rest,
     observation: { haproxy, places: { [PATH]: place } },
@@ -123,6 +124,14 @@ describe('a host', () => {
       check: 'buffer',
       state: 'failed',
       says: /takes 164\d\d bytes as a command, HAProxy's buffer 16384/,
+      remedy: /tune\.bufsize 32768/,
+    },
+    {
+      when: 'the bundle is larger than the buffer, and HAProxy may be reloaded',
+      given: { bundleBytes: new Map([[PATH, 16_350]]), reloads: true },
+      check: 'buffer',
+      state: 'warning',
+      says: /each renewal is a reload/,
       remedy: /tune\.bufsize 32768/,
     },
     {
