@@ -36,6 +36,12 @@ export function issuersNamed({ issuers }: KacmeConfig, names: readonly string[])
   });
 }
 
+/** Throws `ERR_UNKNOWN_NAME` unless something is deployed to a pool of this name. */
+export function assertPoolNamed({ deployments }: KacmeConfig, name: string): void {
+  const known = [...new Set(deployments.map(({ pool }) => pool))];
+  if (!known.includes(name)) throw unknownName('pool', name, known);
+}
+
 /** Throws `ERR_UNKNOWN_NAME` unless something is deployed to a host of this name. */
 export function assertHostNamed({ pools, deployments }: KacmeConfig, name: string): void {
   const deployedTo = new Set(deployments.map(({ pool }) => pool));

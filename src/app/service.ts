@@ -7,7 +7,14 @@ import { RateLimitNearError } from '../domain/rate-limit-error.ts';
 import { describeWait } from '../domain/renewal.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
 import type { RevokeRequest, SuccessorPlace } from '../domain/revocation.ts';
-import type { AdoptionSummary, CertificateResult, PlaceResult, Status, Summary } from '../domain/status.ts';
+import type {
+  AdoptionSummary,
+  CertificateResult,
+  PlaceResult,
+  ReloadSummary,
+  Status,
+  Summary,
+} from '../domain/status.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import type { EffectOptions, Mandate } from '../ports/leadership.ts';
 import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/service.ts';
@@ -25,10 +32,11 @@ import { expectedFailure } from './expected-failure.ts';
 import { Fleet } from './fleet.ts';
 import type { Target } from './host-journal.ts';
 import { CertificateIssuer } from './issue.ts';
-import { assertHostNamed, certificatesNamed } from './names.ts';
+import { assertHostNamed, assertPoolNamed, certificatesNamed } from './names.ts';
 import { Outlook } from './outlook.ts';
 import { Preflight } from './preflight.ts';
 import { Rehearsals } from './rehearsals.ts';
+import { reloadHosts } from './reload.ts';
 import { RenewalInformation } from './renewal-info.ts';
 import { type RenewalPlan, RenewalPlanner } from './renewal-planner.ts';
 import { Revocations } from './revocation.ts';
@@ -293,6 +301,18 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
       onProgress({ message: `${certificate}: failed (${result.reason})` });
       return result;
     }
+  }
+
+  async reload(
+    { pool, host }: { pool: string | undefined; host: string | undefined },
+    { signal, onProgress }: CommandOptions,
+  ): Promise<ReloadSummary> {
+    if (pool !== undefined) assertPoolNamed(this.#config, pool);
+    if (host !== undefined) assertHostNamed(this.#config, host);
+    const targets = this.fleet
+      .targets({ host })
+      .filter((target) => (pool ?? target.pool.name) === target.pool.name);
+    return reloadHosts(this.#config, targets, this.#deps, { ...this.#effects(signal), onProgress });
   }
 
   async rollback(

@@ -6,7 +6,7 @@ import { Lane } from '../domain/lane.ts';
 import type { KacmeConfig } from '../domain/model.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
 import type { RevokeRequest } from '../domain/revocation.ts';
-import type { AdoptionSummary, Status, Summary } from '../domain/status.ts';
+import type { AdoptionSummary, ReloadSummary, Status, Summary } from '../domain/status.ts';
 import type { Leadership, Mandate } from '../ports/leadership.ts';
 import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/service.ts';
 import type { AppDeps } from './deps.ts';
@@ -121,6 +121,13 @@ export class Supervisor implements KacmeService {
 
   async renew(request: Parameters<KacmeService['renew']>[0], options: CommandOptions): Promise<Summary> {
     return this.#command(options, (service, options) => service.renew(request, options));
+  }
+
+  async reload(
+    request: Parameters<KacmeService['reload']>[0],
+    options: CommandOptions,
+  ): Promise<ReloadSummary> {
+    return this.#command(options, (service, options) => service.reload(request, options));
   }
 
   async rollback(

@@ -122,8 +122,10 @@ export class Verdicts {
 }
 
 /** SNI of the verifying handshakes: HAProxy chooses among its certificates by it. */
-export function servernameOf({ place }: Desired): string {
-  const [first = ''] = place.identifiers;
+export const servernameOf = ({ place }: Desired): string => servernameAmong(place.identifiers);
+
+export function servernameAmong(identifiers: readonly string[]): string {
+  const [first = ''] = identifiers;
   // By an address nobody can ask for a certificate that is not HAProxy's default (RFC 6066 section 3).
-  return place.identifiers.find((identifier) => !isIpAddress(identifier)) ?? first;
+  return identifiers.find((identifier) => !isIpAddress(identifier)) ?? first;
 }

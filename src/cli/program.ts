@@ -12,6 +12,7 @@ import { haproxyCommand } from './haproxy.ts';
 import { hostsCommand } from './hosts.ts';
 import { flushed, tolerateClosedReader } from './output.ts';
 import { planCommand } from './plan.ts';
+import { reloadCommand } from './reload.ts';
 import { reloadConfigCommand } from './reload-config.ts';
 import { viewOf } from './render/style.ts';
 import { renewCommand } from './renew.ts';
@@ -96,6 +97,7 @@ function buildProgram(context: CliContext, endWith: EndWith): Command {
     adoptCommand(context, endWith),
     accountCommand(context, endWith),
     rollbackCommand(context, endWith),
+    reloadCommand(context, endWith),
     hostsCommand(context, endWith),
     reloadConfigCommand(context),
     configCommand(context),

@@ -33,7 +33,11 @@ export async function askService<T>(
   }
 }
 
-const STATUS_OF_OUTCOME: Readonly<Record<Summary['outcome'], ExitStatus>> = { done: 0, failed: 1, partly: 3 };
+export const STATUS_OF_OUTCOME: Readonly<Record<Summary['outcome'], ExitStatus>> = {
+  done: 0,
+  failed: 1,
+  partly: 3,
+};
 
 /** Prints what a command did, and turns its outcome into the exit status. */
 export function reportSummary(

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import { assertHostNamed, certificatesNamed, issuersNamed } from '../app/names.ts';
+import { assertHostNamed, assertPoolNamed, certificatesNamed, issuersNamed } from '../app/names.ts';
 import { LocalService } from '../app/service.ts';
 import type { AccountChange, AccountRequest, AccountView } from '../domain/account.ts';
 import { KacmeError } from '../domain/errors.ts';
@@ -7,7 +7,7 @@ import type { CheckReport } from '../domain/finding.ts';
 import type { KacmeConfig } from '../domain/model.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
 import type { RevokeRequest } from '../domain/revocation.ts';
-import type { AdoptionSummary, Status, Summary } from '../domain/status.ts';
+import type { AdoptionSummary, ReloadSummary, Status, Summary } from '../domain/status.ts';
 import type { Mandate } from '../ports/leadership.ts';
 import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/service.ts';
 import { FileStateStore } from '../store/file-store.ts';
@@ -26,7 +26,7 @@ export interface DirectServiceOptions {
 
 type Acting = Pick<
   KacmeService,
-  'bootstrap' | 'renew' | 'rollback' | 'adopt' | 'distribute' | 'changeAccount' | 'revoke'
+  'bootstrap' | 'renew' | 'rollback' | 'reload' | 'adopt' | 'distribute' | 'changeAccount' | 'revoke'
 >;
 
 interface Opened {
@@ -96,6 +96,15 @@ export class DirectService implements KacmeService {
       if (store !== undefined) await this.#answerChallenges(store, options);
       return service.renew(request, options);
     });
+  }
+
+  async reload(
+    request: Parameters<KacmeService['reload']>[0],
+    options: CommandOptions,
+  ): Promise<ReloadSummary> {
+    if (request.host !== undefined) assertHostNamed(this.#config, request.host);
+    if (request.pool !== undefined) assertPoolNamed(this.#config, request.pool);
+    return this.#act('reload', options, (service) => service.reload(request, options));
   }
 
   async rollback(

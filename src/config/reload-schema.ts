@@ -29,6 +29,10 @@ export const Reload = z
           on: oneOf(['host', 'kacme'])
             .prefault('host')
             .describe('Where these commands run: on the host, or where kacme runs.'),
+          prepare: command(
+            'Brings a changed configuration to where HAProxy reads it, before `kacme reload` validates it.',
+            'docker, exec, haproxy, sudo, kolla_set_configs',
+          ).optional(),
           validate: command(
             'Checks the configuration before each reload; where it fails, HAProxy is not reloaded.',
             'haproxy, -c, -f, /etc/haproxy/haproxy.cfg',

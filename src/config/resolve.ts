@@ -101,11 +101,17 @@ function resolveJumps({ jump = [], ...pool }: SshOutput): readonly JumpSpec[] {
 
 /** The master socket reloads by itself unless the operator does not want it. */
 function resolveReload({ reload, haproxy }: PoolOutput): ReloadSpec | undefined {
-  const byMaster = { command: undefined, validate: undefined, on: 'host', timeoutMs: 30_000 } as const;
+  const byMaster = {
+    command: undefined,
+    prepare: undefined,
+    validate: undefined,
+    on: 'host',
+    timeoutMs: 30_000,
+  } as const;
   if (reload === 'off' || (reload === undefined && haproxy.masterSocket === undefined)) return undefined;
   if (reload === undefined || reload === 'masterSocket') return byMaster;
-  const { command, validate, on, timeout } = reload;
-  return { command, validate, on, timeoutMs: timeout };
+  const { command, prepare, validate, on, timeout } = reload;
+  return { command, prepare, validate, on, timeoutMs: timeout };
 }
 
 function resolveHost(

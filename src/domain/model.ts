@@ -106,6 +106,8 @@ export interface HaproxySpec {
 export interface ReloadSpec {
   /** A program and its arguments that make HAProxy reload. Undefined: `reload` of the master CLI. */
   readonly command: readonly string[] | undefined;
+  /** Brings a changed configuration to where HAProxy reads it, before `kacme reload` validates it. */
+  readonly prepare: readonly string[] | undefined;
   /** Checks the configuration before each reload; undefined leaves it to HAProxy itself. */
   readonly validate: readonly string[] | undefined;
   /** Where these commands run: on the host itself, or where kacme runs. */

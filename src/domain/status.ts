@@ -160,6 +160,22 @@ export interface AdoptionProblem {
   readonly failure: ErrorReport | undefined;
 }
 
+/** What `kacme reload` did to one host. `untouched`: one before it failed. */
+export interface ReloadResult {
+  readonly pool: string;
+  readonly host: string;
+  readonly action: 'reloaded' | 'failed' | 'untouched';
+  readonly reason: string;
+  readonly failure: ErrorReport | undefined;
+}
+
+/** `done`: every host was reloaded. `partly`: some were. `failed`: none was. */
+export interface ReloadSummary {
+  readonly outcome: 'done' | 'partly' | 'failed';
+  /** In the order they were gone through. */
+  readonly hosts: readonly ReloadResult[];
+}
+
 /** A line of progress of long work, for people. */
 export interface Progress {
   readonly message: string;

@@ -9,6 +9,8 @@ import type {
   HaproxyHost,
   HaproxyHosts,
   HostChange,
+  ReloadCheck,
+  ReloadOutcome,
   Verification,
   VerificationRequest,
 } from '../ports/haproxy-host.ts';
@@ -19,6 +21,7 @@ import { readHostFile } from './host-file.ts';
 import { type HostView, observeHost, runtimeOf } from './observe.ts';
 import { rehearse } from './rehearsal.ts';
 import type { RunLocally } from './reload.ts';
+import { reloadHost } from './reload-host.ts';
 import { TransactionWatch } from './transaction-watch.ts';
 import { verifyHandshakes } from './verify.ts';
 
@@ -146,6 +149,14 @@ class RemoteHaproxyHost implements HaproxyHost {
 
   rehearse(deployments: readonly DeploymentSpec[], options: EffectOptions): Promise<HostTrial> {
     return this.#run(async () => rehearse(await this.#view(options), deployments, options), options);
+  }
+
+  reload(checks: readonly ReloadCheck[], options: EffectOptions): Promise<ReloadOutcome> {
+    return this.#run(async () => {
+      const view = await this.#view(options);
+      const { runLocally } = this.#options;
+      return reloadHost({ view, host: this.host, runLocally }, checks, options);
+    }, options);
   }
 
   get isRetired(): boolean {

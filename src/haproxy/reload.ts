@@ -44,10 +44,16 @@ export class HaproxyReload {
     this.#master = masterOf(view);
   }
 
+  /** Brings the configuration to where HAProxy reads it; resolves at once where the pool has no such command. */
+  async prepare(options: EffectOptions): Promise<void> {
+    const { prepare } = this.#spec;
+    if (prepare !== undefined) await this.#run("prepare HAProxy's configuration", prepare, options);
+  }
+
   /** Asks for the verdict of `reload.validate`; resolves at once where the pool has none. */
   async validate(options: EffectOptions): Promise<void> {
     const { validate } = this.#spec;
-    if (validate !== undefined) await this.run("validate HAProxy's configuration", validate, options);
+    if (validate !== undefined) await this.#run("validate HAProxy's configuration", validate, options);
   }
 
   /** Resolves when the new worker answers, to the workers there are then: undefined without a master CLI. */
@@ -60,7 +66,7 @@ export class HaproxyReload {
   }
 
   /** Runs a command of the pool. One that fails is an `ERR_HAPROXY_RELOAD` with what it said last. */
-  async run(step: string, argv: readonly string[], options: EffectOptions): Promise<void> {
+  async #run(step: string, argv: readonly string[], options: EffectOptions): Promise<void> {
     const filled = argv.map((argument) => argument.replaceAll('{host}', this.#host.address));
     const bounded = { ...options, timeoutMs: this.#spec.timeoutMs };
     const { status, output } =
@@ -76,7 +82,7 @@ export class HaproxyReload {
   async #ask(options: EffectOptions): Promise<void> {
     const { command, timeoutMs } = this.#spec;
     const step = 'reload HAProxy';
-    if (command !== undefined) return this.run(step, command, options);
+    if (command !== undefined) return this.#run(step, command, options);
     if (this.#master === undefined) {
       throw this.#failed(
         step,

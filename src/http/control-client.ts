@@ -5,7 +5,7 @@ import { KacmeError, type KacmeErrorOptions } from '../domain/errors.ts';
 import type { CheckReport } from '../domain/finding.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
 import type { RevokeRequest } from '../domain/revocation.ts';
-import type { AdoptionSummary, Progress, Status, Summary } from '../domain/status.ts';
+import type { AdoptionSummary, Progress, ReloadSummary, Status, Summary } from '../domain/status.ts';
 import type { AdoptionRequest, CommandOptions, KacmeService } from '../ports/service.ts';
 import { CONTROL_PATHS, parseMessage } from './control-protocol.ts';
 import { probeSocket } from './control-socket.ts';
@@ -106,6 +106,16 @@ class ControlClient implements KacmeService {
       { path: CONTROL_PATHS.renew, lasting: true, body: request, onProgress },
       { signal },
     )) as Summary;
+  }
+
+  async reload(
+    request: { pool: string | undefined; host: string | undefined },
+    { signal, onProgress }: CommandOptions,
+  ): Promise<ReloadSummary> {
+    return (await this.#ask(
+      { path: CONTROL_PATHS.reload, lasting: true, body: request, onProgress },
+      { signal },
+    )) as ReloadSummary;
   }
 
   async rollback(

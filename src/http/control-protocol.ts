@@ -17,6 +17,7 @@ export const CONTROL_PATHS = {
   bootstrap: '/v1/bootstrap',
   renew: '/v1/renew',
   rollback: '/v1/rollback',
+  reload: '/v1/reload',
   adopt: '/v1/adopt',
   revoke: '/v1/revoke',
   distribute: '/v1/distribute',
@@ -48,6 +49,7 @@ export const RenewRequest = z.strictObject({
   force: z.boolean(),
   dryRun: z.boolean(),
 });
+export const ReloadRequest = z.strictObject({ pool: Name.optional(), host: Name.optional() });
 export const RollbackRequest = z.strictObject({ name: Name, to: Name.optional() });
 export const AdoptRequest = z.strictObject({
   origin: z.union([

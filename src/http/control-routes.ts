@@ -11,6 +11,7 @@ import {
   CONTROL_PATHS,
   DistributeRequest,
   ReloadConfigRequest,
+  ReloadRequest,
   RenewRequest,
   RevokeCommandRequest,
   RollbackRequest,
@@ -41,6 +42,10 @@ export function controlRoutes(service: KacmeService): ReadonlyMap<string, Contro
     ],
     [CONTROL_PATHS.bootstrap, post(BootstrapRequest, (_request, options) => service.bootstrap(options))],
     [CONTROL_PATHS.renew, post(RenewRequest, (request, options) => service.renew(request, options))],
+    [
+      CONTROL_PATHS.reload,
+      post(ReloadRequest, ({ pool, host }, options) => service.reload({ pool, host }, options)),
+    ],
     [
       CONTROL_PATHS.rollback,
       post(RollbackRequest, ({ name, to }, options) => service.rollback({ name, to }, options)),

@@ -1,6 +1,6 @@
 import type { HostTrial } from '../domain/host-check.ts';
 import type { DeploymentSpec, HostSpec, KeyFamily, PoolSpec } from '../domain/model.ts';
-import type { HostObservation } from '../domain/observation.ts';
+import type { HostObservation, WorkersObservation } from '../domain/observation.ts';
 import type { Means } from '../domain/place-decision.ts';
 import type { EffectOptions } from './leadership.ts';
 
@@ -43,6 +43,19 @@ export type Verification =
       readonly answered: boolean;
     };
 
+/** A place that is to be served after a reload, and the SNI to ask for it. */
+export interface ReloadCheck {
+  readonly deployment: DeploymentSpec;
+  readonly servername: string;
+}
+
+export interface ReloadOutcome {
+  /** Undefined without a master CLI. */
+  readonly workers: WorkersObservation | undefined;
+  /** That presented what the files hold; 0 when the pool names no address to connect to. */
+  readonly handshakes: number;
+}
+
 /** One HAProxy process. Calls are serialized per process (the per-host lock). */
 export interface HaproxyHost {
   readonly pool: PoolSpec;
@@ -64,6 +77,11 @@ export interface HaproxyHost {
    * what the socket permits. Throws when the host cannot be reached.
    */
   rehearse(deployments: readonly DeploymentSpec[], options: EffectOptions): Promise<HostTrial>;
+  /**
+   * A changed configuration of HAProxy: prepared, validated, reloaded, and verified by handshakes that present what the
+   * files hold. Throws `ERR_HAPROXY_RELOAD`, `ERR_HOST_UNVERIFIED` and `ERR_HOST_*`; nothing is undone.
+   */
+  reload(checks: readonly ReloadCheck[], options: EffectOptions): Promise<ReloadOutcome>;
   /** Handshakes only. Never throws for a wrong certificate. */
   verify(request: VerificationRequest, options: { signal: AbortSignal }): Promise<Verification>;
 }

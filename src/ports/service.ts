@@ -2,7 +2,7 @@ import type { AccountChange, AccountRequest, AccountView } from '../domain/accou
 import type { CheckReport } from '../domain/finding.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
 import type { RevokeRequest } from '../domain/revocation.ts';
-import type { AdoptionSummary, Progress, Status, Summary } from '../domain/status.ts';
+import type { AdoptionSummary, Progress, ReloadSummary, Status, Summary } from '../domain/status.ts';
 import type { ForeignClient } from './adoption-source.ts';
 
 export interface CommandOptions {
@@ -53,6 +53,11 @@ export interface KacmeService {
   adopt(request: AdoptionRequest, options: CommandOptions): Promise<AdoptionSummary>;
   /** Revokes one bundle of a certificate, with `replace` after its successor is on the hosts. */
   revoke(request: RevokeRequest, options: CommandOptions): Promise<Summary>;
+  /** Has HAProxy take its changed configuration over, one host after the other, up to the first that fails. */
+  reload(
+    request: { pool: string | undefined; host: string | undefined },
+    options: CommandOptions,
+  ): Promise<ReloadSummary>;
   /** Brings hosts to their bundles now; `host` limits it to one host by its configured name. */
   distribute(request: { host: string | undefined }, options: CommandOptions): Promise<Summary>;
   /** Reads the configuration files again and takes them over whole, or refuses them whole. */

@@ -11,7 +11,13 @@ import { programs } from '../support/programs.ts';
 import { startTlsLoad } from '../support/tls-load.ts';
 import { describeEachHaproxy, type HaproxyLab } from './haproxy-fixture.ts';
 
-const byMaster: ReloadSpec = { command: undefined, validate: undefined, on: 'host', timeoutMs: 10_000 };
+const byMaster: ReloadSpec = {
+  command: undefined,
+  prepare: undefined,
+  validate: undefined,
+  on: 'host',
+  timeoutMs: 10_000,
+};
 
 /** More names than HAProxy's buffer holds: never sent to it. */
 const oversized = () =>

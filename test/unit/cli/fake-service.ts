@@ -203,6 +203,7 @@ export function fakeService(overrides: Partial<KacmeService> = {}): KacmeService
     bootstrap: async () => SUMMARY,
     renew: async () => SUMMARY,
     rollback: async () => SUMMARY,
+    reload: async () => ({ outcome: 'done', hosts: [] }),
     adopt: async () => ({ ...SUMMARY, accounts: [], problems: [] }),
     distribute: async () => SUMMARY,
     reloadConfig: async () => undefined,

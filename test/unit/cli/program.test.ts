@@ -56,6 +56,7 @@ describe('usage', () => {
     'plan',
     'renew',
     'rollback',
+    'reload',
     'adopt',
     'distribute',
     'reload-config',
