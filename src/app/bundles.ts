@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { publicKeyHash } from '../domain/account-key.ts';
 import { KacmeError, reportError } from '../domain/errors.ts';
 import type { CertificateSpec } from '../domain/model.ts';
 import type { DesiredPlace } from '../domain/place-decision.ts';
@@ -198,17 +197,6 @@ export class Bundles {
       // A successor was made active meanwhile: what is revoked stays revoked.
       await this.putRevocation({ certificate, id }, revocation, options);
     }
-  }
-
-  /** Whether a bundle of this key is revoked or to be: such a key is never used again. */
-  async isRevokedKey(
-    certificate: string,
-    keyPem: string,
-    options: { signal: AbortSignal },
-  ): Promise<boolean> {
-    const publicKey = publicKeyHash(keyPem);
-    const revocations = await this.revocations(certificate, options);
-    return [...revocations.values()].some((revocation) => revocation.publicKey === publicKey);
   }
 
   /** Makes a bundle that is still held the next generation of its certificate. Throws `ERR_STORE_CONFLICT`. */

@@ -9,7 +9,7 @@ import type { EffectOptions } from '../ports/leadership.ts';
 import type { Transaction } from '../ports/state-store.ts';
 import type { AppDeps } from './deps.ts';
 import { readUncountedFailures } from './failed-validations.ts';
-import { compromisedKeys } from './order-key.ts';
+import { revokedKeys } from './order-key.ts';
 import { hasOtherProfile } from './profile.ts';
 import type { LedgerChange, RateBook } from './rate-book.ts';
 import { challengeRecord, loadRecord, type OrderRecord, orderRecord } from './records.ts';
@@ -82,9 +82,9 @@ export class OrderJournal {
       await this.abandon(stored, 'the configured key type has changed', options);
       return gone;
     }
-    const compromised = await compromisedKeys(this.#deps.store, options);
-    if (compromised.has(publicKeyHash(stored.order.keyPem))) {
-      await this.abandon(stored, 'its key is compromised', options);
+    const revoked = await revokedKeys(this.#deps.store, options);
+    if (revoked.has(publicKeyHash(stored.order.keyPem))) {
+      await this.abandon(stored, 'a certificate with its key is revoked, or to be', options);
       return gone;
     }
     const order = await authority.order(url, options);

@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import { decideKey } from '../domain/key-reuse.ts';
 import type { CertificateSpec } from '../domain/model.ts';
 import type { StateStore } from '../ports/state-store.ts';
-import { type BundleRecord, compromisedKeyRecord } from './records.ts';
+import { type BundleRecord, listRecords, revocationRecord } from './records.ts';
 
 /** The key of the bundle in use, where the next order is to keep it; undefined asks for a new one. */
 export async function reusedKey(
@@ -12,18 +12,17 @@ export async function reusedKey(
   options: { signal: AbortSignal },
 ): Promise<string | undefined> {
   if (!spec.reuseKey) return undefined;
-  const decision = decideKey(spec, held, await compromisedKeys(store, options));
+  const decision = decideKey(spec, held, await revokedKeys(store, options));
   if (decision.reuse) return decision.keyPem;
   log.info({ reason: decision.reason }, 'key not reused: a new one is made');
   return undefined;
 }
 
-/** The public keys (`publicKeyHash`) that must never be certified again. */
-export async function compromisedKeys(
+/** The public keys (`publicKeyHash`) of bundles that are revoked, or to be: none of them is certified again. */
+export async function revokedKeys(
   store: Pick<StateStore, 'list'>,
   options: { signal: AbortSignal },
 ): Promise<ReadonlySet<string>> {
-  const prefix = `${compromisedKeyRecord.name}/`;
-  const entries = await store.list(prefix, options);
-  return new Set(entries.map(({ key }) => key.slice(prefix.length)));
+  const revocations = await listRecords(store, revocationRecord, [], options);
+  return new Set(revocations.map(({ value }) => value.publicKey));
 }

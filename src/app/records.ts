@@ -240,16 +240,6 @@ function addVerdict(data: unknown): unknown {
   return { ...backoff, verdict: judgeFailure({ ...backoff.lastFailure, problems: [] }) };
 }
 
-/** A key that somebody else may know: it is never certified again, by reuse or by finishing an order. */
-const CompromisedKey = z.object({ at: Instant, reason: z.string() });
-export type CompromisedKeyRecord = z.output<typeof CompromisedKey>;
-/** `compromised-key/<publicKeyHash>` */
-export const compromisedKeyRecord = defineRecord<[publicKeyHash: string], CompromisedKeyRecord>({
-  name: 'compromised-key',
-  data: CompromisedKey,
-  migrations: [],
-});
-
 /** That an order for these names succeeded at `staging`, so that the issuer may be asked. */
 const Rehearsal = z.object({ staging: z.string(), identifiers: Names, at: Instant });
 export type RehearsalRecord = z.output<typeof Rehearsal>;

@@ -1,4 +1,3 @@
-import { publicKeyHash } from '../domain/account-key.ts';
 import { backoffUntil } from '../domain/backoff.ts';
 import { KacmeError, reportError } from '../domain/errors.ts';
 import type { CertificateSpec } from '../domain/model.ts';
@@ -9,6 +8,7 @@ import {
   type SuccessorPlace,
 } from '../domain/revocation.ts';
 import type { CertificateResult } from '../domain/status.ts';
+import { publicKeyHash } from '../domain/x509.ts';
 import type { CertificateAuthority } from '../ports/certificate-authority.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Authorities } from './authorities.ts';

@@ -32,12 +32,6 @@ export function toPkcs8(keyPem: string): string {
   return parse(keyPem).export({ type: 'pkcs8', format: 'pem' }).toString();
 }
 
-/** SHA-256 of the public key (SubjectPublicKeyInfo), lower-case hex: the same for every certificate of one key. */
-export function publicKeyHash(keyPem: string): string {
-  const publicKey = createPublicKey(parse(keyPem)).export({ type: 'spki', format: 'der' });
-  return createHash('sha256').update(publicKey).digest('hex');
-}
-
 /** At least this much is asked by every CA (RFC 8555 section 6.2 leaves it to them). */
 const SHORTEST_RSA_BITS = 2048;
 

@@ -12,13 +12,13 @@ export type KeyDecision =
   | { readonly reuse: false; readonly reason: string };
 
 /**
- * Which key the next order of a certificate is finalized with. `compromised` are the public keys that must never be
+ * Which key the next order of a certificate is finalized with. `revoked` are the public keys that must never be
  * certified again (`publicKeyHash`).
  */
 export function decideKey(
   spec: Pick<CertificateSpec, 'key' | 'reuseKey'>,
   held: HeldKey | undefined,
-  compromised: ReadonlySet<string>,
+  revoked: ReadonlySet<string>,
 ): KeyDecision {
   if (!spec.reuseKey) return { reuse: false, reason: 'reuseKey is off' };
   if (held === undefined) return { reuse: false, reason: 'no bundle is held' };
@@ -26,7 +26,7 @@ export function decideKey(
   if (held.origin === 'self-signed') return { reuse: false, reason: 'the bundle in use is only self-signed' };
   const type = keyTypeOf(held.keyPem);
   if (type !== spec.key) return { reuse: false, reason: `the key in use is of type ${type ?? 'unknown'}` };
-  if (compromised.has(publicKeyHash(held.keyPem)))
-    return { reuse: false, reason: 'the key in use is compromised' };
+  if (revoked.has(publicKeyHash(held.keyPem)))
+    return { reuse: false, reason: 'a certificate with the key in use is revoked, or to be' };
   return { reuse: true, keyPem: held.keyPem };
 }

@@ -46,3 +46,14 @@ test('each renewal has a key of its own without the option', async () => {
   const before = publicKeyHash(await onDisk());
   expect(await renewed({ key: 'ecdsa-p256' })).not.toBe(before);
 });
+
+test('a key whose certificate is revoked is never certified again, and its bundle never served again', async () => {
+  const revoked = await renewed(ecdsa);
+  const args = ['revoke', 'site', '--reason', 'keyCompromise', '--replace'];
+
+  expect(await lab.kacme.run(...args)).toMatchObject({ status: 0 });
+
+  const replaced = publicKeyHash(await onDisk());
+  expect(replaced).not.toBe(revoked);
+  expect(await renewed(ecdsa)).toBe(replaced);
+});

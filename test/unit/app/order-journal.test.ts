@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { OrderJournal, type StoredOrder } from '../../../src/app/order-journal.ts';
 import { RateBook } from '../../../src/app/rate-book.ts';
-import { challengeRecord, compromisedKeyRecord, loadRecord } from '../../../src/app/records.ts';
+import { challengeRecord, loadRecord, revocationRecord } from '../../../src/app/records.ts';
 import { type ErrorCode, KacmeError } from '../../../src/domain/errors.ts';
 import { publicKeyHash } from '../../../src/domain/x509.ts';
 import type { CertificateAuthority, Order } from '../../../src/ports/certificate-authority.ts';
@@ -136,14 +136,23 @@ describe('resume', () => {
     expect(warned()).toEqual(['the configured identifiers have changed']);
   });
 
-  test('abandons it when its key has become known to somebody else', async ({ signal }) => {
+  test('abandons it when a certificate with its key is revoked', async ({ signal }) => {
     const stored = await opened(effect(signal));
-    const key = compromisedKeyRecord.key(publicKeyHash(stored.order.keyPem));
-    const value = compromisedKeyRecord.serialize({ at: START.toISOString(), reason: 'the test says so' });
+    const key = revocationRecord.key('site', 'aa11');
+    const value = revocationRecord.serialize({
+      reason: 'keyCompromise',
+      signedBy: 'account',
+      requestedAt: START.toISOString(),
+      revokedAt: undefined,
+      publicKey: publicKeyHash(stored.order.keyPem),
+      failures: 0,
+      lastFailure: undefined,
+      notBefore: undefined,
+    });
     await app.deps.store.transact({ conditions: [], puts: [{ key, value }], deletes: [] }, effect(signal));
     const resumed = await journalFor().resume(stored, caWith(orderThatIs('valid')), effect(signal));
     expect(resumed.order).toBeUndefined();
-    expect(warned()).toEqual(['its key is compromised']);
+    expect(warned()).toEqual(['a certificate with its key is revoked, or to be']);
   });
 
   test('abandons one whose newOrder was sent but never answered', async ({ signal }) => {

@@ -7,7 +7,6 @@ import {
   bundleRecord,
   certificateRecord,
   challengeRecord,
-  compromisedKeyRecord,
   ledgerRecord,
   listRecords,
   loadRecord,
@@ -146,12 +145,6 @@ const examples = [
       nextCheckAt: at,
       failures: 0,
     },
-  },
-  {
-    kind: compromisedKeyRecord,
-    key: compromisedKeyRecord.key('aa11'),
-    at: 'compromised-key/aa11',
-    value: { at, reason: 'it was found in a public repository' },
   },
   {
     kind: rolloutRecord,

@@ -27,10 +27,10 @@ test.each([
   },
   {
     when: 'somebody else may know it',
-    compromised: new Set([publicKeyHash(keyPem)]),
-    reason: 'the key in use is compromised',
+    revoked: new Set([publicKeyHash(keyPem)]),
+    reason: 'a certificate with the key in use is revoked, or to be',
   },
 ])('makes a new key when $when', ({ reason, ...given }) => {
-  const { spec, bundle, compromised } = { spec: on, bundle: held('acme'), compromised: none, ...given };
-  expect(decideKey(spec, bundle, compromised)).toEqual({ reuse: false, reason });
+  const { spec, bundle, revoked } = { spec: on, bundle: held('acme'), revoked: none, ...given };
+  expect(decideKey(spec, bundle, revoked)).toEqual({ reuse: false, reason });
 });
