@@ -1,5 +1,6 @@
 import { backoffUntil } from '../domain/backoff.ts';
 import { reportError } from '../domain/errors.ts';
+import { nextOpening } from '../domain/maintenance-window.ts';
 import type { DeploymentSpec } from '../domain/model.ts';
 import type { ReloadOption } from '../domain/place-decision.ts';
 import type { AppDeps } from './deps.ts';
@@ -25,6 +26,11 @@ export class ReloadPauses {
 
   option(target: Target, deployment: DeploymentSpec): ReloadOption {
     if (target.pool.reload === undefined) return { state: 'impossible' };
+    const opening =
+      target.pool.maintenanceWindow && nextOpening(target.pool.maintenanceWindow, this.#deps.clock.now());
+    if (opening !== undefined) {
+      return { state: 'waits', reason: `waits for the maintenance window until ${opening.toISOString()}` };
+    }
     const pause = this.#pauses.get(keyOf(target, deployment));
     if (pause === undefined || this.#deps.clock.now() >= pause.until) return { state: 'possible' };
     const until = pause.until.toISOString();

@@ -23,7 +23,8 @@ export function reloadCommand(context: CliContext, endWith: EndWith): Command {
       [
         '',
         'On each host: prepare and validate as configured (pools.NAME.reload), reload seamlessly, wait for the new worker,',
-        'and verify by handshakes. Stops at the first host that fails.',
+        'and verify by handshakes. Stops at the first host that fails. An operator who reloads by hand does not wait for',
+        'the maintenance window of the pool.',
         helpEnd(
           ['kacme reload', 'kacme reload --pool loadbalancers', 'kacme reload --host 10.0.0.11'],
           [

@@ -14,6 +14,7 @@ import {
   text,
   whole,
 } from './fields.ts';
+import { Maintenance } from './maintenance-schema.ts';
 import { Reload } from './reload-schema.ts';
 import { loginUser, Ssh, sftp, sshPort } from './ssh-schema.ts';
 
@@ -125,6 +126,7 @@ export const Pool = section(
     haproxy: Haproxy.describe("HAProxy's sockets; at least one."),
     verify: Verify.prefault({}).describe('Where and how a deployed bundle is verified.'),
     reload: Reload.optional(),
+    maintenanceWindow: Maintenance.optional(),
     parallel: whole(1, 100).prefault(10).describe('Hosts that are changed side by side after the first one.'),
   },
   {

@@ -82,6 +82,7 @@ function resolvePool(pool: PoolOutput, name: string): PoolSpec {
     haproxy: { socket: haproxy.socket, masterSocket: haproxy.masterSocket },
     verify: { connect: verify.connect, handshakes: verify.handshakes, timeoutMs: verify.timeout },
     reload: resolveReload(pool),
+    ...resolveWindow(pool),
     parallel: pool.parallel,
   };
   const defaultPort = ssh?.port ?? 22;
@@ -97,6 +98,12 @@ function resolveJumps({ jump = [], ...pool }: SshOutput): readonly JumpSpec[] {
     identity: identity ?? pool.identity,
     knownHosts: knownHosts ?? pool.knownHosts,
   }));
+}
+
+function resolveWindow({ maintenanceWindow }: PoolOutput): Pick<PoolSpec, 'maintenanceWindow'> {
+  if (maintenanceWindow === undefined) return {};
+  const { from: fromMinute, to: toMinute, ...rest } = maintenanceWindow;
+  return { maintenanceWindow: { ...rest, fromMinute, toMinute } };
 }
 
 /** The master socket reloads by itself unless the operator does not want it. */

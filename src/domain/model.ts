@@ -1,3 +1,4 @@
+import type { MaintenanceWindow } from './maintenance-window.ts';
 import type { RateLimits } from './rate-limits.ts';
 
 /**
@@ -134,6 +135,8 @@ export interface PoolSpec {
   readonly verify: VerifySpec;
   /** Undefined: HAProxy is never reloaded by kacme. */
   readonly reload: ReloadSpec | undefined;
+  /** When kacme may reload it for a certificate; undefined: at any time. A swap needs no window. */
+  readonly maintenanceWindow?: MaintenanceWindow;
   /** Hosts that are changed side by side after the canary. */
   readonly parallel: number;
 }

@@ -78,6 +78,36 @@ describe('a rehearsal is refused', () => {
   });
 });
 
+describe('a maintenance window is refused', () => {
+  const given = (value: string) => valid('    verify', `    maintenanceWindow: ${value}\n    verify`);
+  const at = `${pool}.maintenanceWindow`;
+  test.each([
+    ['without days', '{ days: [], from: "02:00", to: "04:00" }', `${at}.days: expected at least one day`],
+    [
+      'on an unknown day',
+      '{ days: [sa], from: "02:00", to: "04:00" }',
+      `${at}.days[0]: expected one of mon, tue`,
+    ],
+    [
+      'at a time that is none',
+      '{ days: [sat], from: "24:00", to: "04:00" }',
+      `${at}.from: expected a time of day`,
+    ],
+    [
+      'without length',
+      '{ days: [sat], from: "02:00", to: "02:00" }',
+      `${at}.to: expected a window of at least 15`,
+    ],
+    [
+      'in an unknown zone',
+      '{ days: [sat], from: "02:00", to: "04:00", timezone: Europe/Bonn }',
+      `${at}.timezone: expected the name of a time zone`,
+    ],
+  ])('%s', (_what, value, expected) => {
+    expect(mistake(given(value))).toContain(expected);
+  });
+});
+
 describe('a crt-list is refused', () => {
   test.each([
     ['that is the bundle itself', 'crtList: /p.pem', `${deployment}.crtList: is the path of a bundle`],
