@@ -1,26 +1,41 @@
 import { backoffUntil } from '../domain/backoff.ts';
 import type { ErrorReport } from '../domain/errors.ts';
+import { Lane } from '../domain/lane.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { AppDeps } from './deps.ts';
 import { loadRecord, type RolloutRecord, rolloutRecord } from './records.ts';
 import { unlessAborted } from './single-flight.ts';
 
-/** Says how the canary fared; exactly one of these is called. */
+/** Says how the canary fared; the first report counts. */
 export interface Canary {
   /** The new bundle works there: the other hosts may follow. */
   proven(): Promise<void>;
-  /** It failed for a reason of the host's own (unreachable, disk full): another host goes first. */
+  /** It failed for a reason of the host's own (unreachable, disk full): another host goes first. Void after any report. */
   passOn(): void;
   /** The bundle itself is in doubt: nobody follows until `until`, then a canary tries again. */
   halt(failure: ErrorReport): Promise<{ until: Date }>;
 }
 
+/** A host that comes after the canary says how it fared, when HAProxy took part. */
+export interface Follower {
+  proven(): Promise<void>;
+  /** The bundle is not what it presents. The `stopAfter`th host at once that says so halts the rollout for the others. */
+  doubt(failure: ErrorReport, stopAfter: number): Promise<void>;
+}
+
+/** A newer generation is being rolled out: what was decided for this one is void. */
+interface Superseded {
+  readonly kind: 'superseded';
+}
+
 export type Turn =
-  /** A newer generation is being rolled out: what was decided for this one is void. */
-  | { readonly kind: 'superseded' }
-  | { readonly kind: 'follow' }
+  | { readonly kind: 'follow'; readonly follower: Follower }
   | { readonly kind: 'lead'; readonly canary: Canary }
+  | Superseded
   | Halted;
+
+/** `alone`: a change of files, which neither leads nor follows. */
+export type ChangeTurn = Turn | { readonly kind: 'alone' };
 
 /** Why nobody follows, and until when. */
 export interface Halted {
@@ -43,6 +58,8 @@ export interface RolloutId extends RolloutName {
 interface Rollout {
   record: RolloutRecord;
   revision: number;
+  /** Its record is written by one at a time. */
+  readonly writing: Lane;
   /** Settles when the present canary has reported. */
   leading: Promise<void> | undefined;
 }
@@ -62,7 +79,8 @@ export class CanaryGate {
       const rollout = await this.#rollout(id, options);
       const obstacle = this.#obstacle(rollout, id);
       if (obstacle !== undefined) return obstacle;
-      if (rollout.record.provenOn !== undefined) return { kind: 'follow' };
+      if (rollout.record.provenOn !== undefined)
+        return { kind: 'follow', follower: this.#follow(rollout, id, host, options) };
       if (rollout.leading === undefined)
         return { kind: 'lead', canary: this.#lead(rollout, id, host, options) };
       await unlessAborted(rollout.leading, options.signal);
@@ -76,8 +94,11 @@ export class CanaryGate {
   }
 
   /** For a change of files alone: it proves nothing to other hosts, so it neither leads nor waits. */
-  async withoutLeading(id: RolloutId, options: EffectOptions): Promise<Exclude<Turn, { kind: 'lead' }>> {
-    return this.#obstacle(await this.#rollout(id, options), id) ?? { kind: 'follow' };
+  async withoutLeading(
+    id: RolloutId,
+    options: EffectOptions,
+  ): Promise<Exclude<ChangeTurn, { kind: 'lead' | 'follow' }>> {
+    return this.#obstacle(await this.#rollout(id, options), id) ?? { kind: 'alone' };
   }
 
   /** Ends the pause of a halted rollout; if it halts again, the next pause is the longer one all the same. */
@@ -89,14 +110,11 @@ export class CanaryGate {
     const { halted } = rollout.record;
     if (this.#obstacle(rollout, id)?.kind !== 'halted' || halted === undefined) return;
     const until = this.#deps.clock.now().toISOString();
-    await this.#save(rollout, id, { ...rollout.record, halted: { ...halted, until } }, options);
+    await this.#save(rollout, id, (record) => ({ ...record, halted: { ...halted, until } }), options);
     this.#deps.log.info({ ...id, reason: 'asked for by an operator' }, 'rollout resumed');
   }
 
-  #obstacle(
-    { record }: Rollout,
-    { generation }: RolloutId,
-  ): Halted | Extract<Turn, { kind: 'superseded' }> | undefined {
+  #obstacle({ record }: Rollout, { generation }: RolloutId): Halted | Superseded | undefined {
     if (record.generation !== generation) return { kind: 'superseded' };
     const { halted } = record;
     if (halted === undefined || this.#deps.clock.now() >= new Date(halted.until)) return undefined;
@@ -106,45 +124,76 @@ export class CanaryGate {
 
   #lead(rollout: Rollout, id: RolloutId, host: string, options: EffectOptions): Canary {
     let report: () => void = () => {};
-    rollout.leading = new Promise((resolve) => {
+    const leading = new Promise<void>((resolve) => {
       report = resolve;
     });
-    const { log, clock, random } = this.#deps;
-    const { generation } = id;
-    log.info({ ...id, host }, 'canary chosen');
-    const finish = async (record: RolloutRecord) => {
+    rollout.leading = leading;
+    const end = () => {
+      if (rollout.leading === leading) rollout.leading = undefined;
+      report();
+    };
+    this.#deps.log.info({ ...id, host }, 'canary chosen');
+    const finish = async (next: (record: RolloutRecord) => RolloutRecord) => {
       try {
-        await this.#save(rollout, id, record, options);
-      } catch (error) {
-        // Somebody else wrote it: read it again.
-        this.#rollouts.delete(`${id.pool}/${id.certificate}`);
-        throw error;
+        await this.#save(rollout, id, next, options);
       } finally {
-        rollout.leading = undefined;
-        report();
+        end();
       }
     };
     return {
-      proven: async () => finish({ generation, provenOn: host, halted: undefined }),
-      passOn: () => {
-        rollout.leading = undefined;
-        report();
-      },
+      proven: () => finish((record) => ({ ...record, provenOn: host, halted: undefined, unverifiedOn: [] })),
+      passOn: end,
       halt: async (failure) => {
-        const failures = (rollout.record.halted?.failures ?? 0) + 1;
-        const now = clock.now();
-        const until = backoffUntil(failures, now, random.uniform());
-        log.error({ ...id, host, reason: failure.message, until }, 'rollout halted');
-        const halted = {
-          host,
-          failure,
-          at: now.toISOString(),
-          until: until.toISOString(),
-          failures,
-        };
-        await finish({ generation, provenOn: undefined, halted });
-        return { until };
+        const halted = this.#halt(rollout, id, host, failure);
+        await finish(() => halted);
+        return { until: new Date(halted.halted.until) };
       },
+    };
+  }
+
+  #follow(rollout: Rollout, id: RolloutId, host: string, options: EffectOptions): Follower {
+    return {
+      proven: async () => {
+        if (!rollout.record.unverifiedOn.includes(host)) return;
+        const without = (hosts: readonly string[]) => hosts.filter((other) => other !== host);
+        const next = (record: RolloutRecord) => ({ ...record, unverifiedOn: without(record.unverifiedOn) });
+        await this.#save(rollout, id, next, options);
+      },
+      doubt: async (failure, stopAfter) => {
+        // Whoever was under way when it halted adds nothing.
+        const changes = ({ provenOn, unverifiedOn }: RolloutRecord) =>
+          provenOn !== undefined && !unverifiedOn.includes(host);
+        if (!changes(rollout.record)) return;
+        const next = (record: RolloutRecord): RolloutRecord => {
+          if (!changes(record)) return record;
+          const unverifiedOn = [...record.unverifiedOn, host];
+          return unverifiedOn.length < stopAfter
+            ? { ...record, unverifiedOn }
+            : this.#halt(rollout, id, host, failure, unverifiedOn);
+        };
+        await this.#save(rollout, id, next, options);
+      },
+    };
+  }
+
+  #halt(
+    { record }: Rollout,
+    id: RolloutId,
+    host: string,
+    failure: ErrorReport,
+    unverifiedOn: readonly string[] = [host],
+  ): RolloutRecord & { readonly halted: { readonly until: string } } {
+    const { log, clock, random } = this.#deps;
+    const halts = record.halts + 1;
+    const now = clock.now();
+    const until = backoffUntil(halts, now, random.uniform());
+    log.error({ ...id, host, unverifiedOn, reason: failure.message, until }, 'rollout halted');
+    return {
+      generation: id.generation,
+      provenOn: undefined,
+      halted: { host, failure, at: now.toISOString(), until: until.toISOString() },
+      halts,
+      unverifiedOn: [],
     };
   }
 
@@ -164,28 +213,42 @@ export class CanaryGate {
     options: { signal: AbortSignal },
   ): Promise<Rollout> {
     const held = await loadRecord(this.#deps.store, rolloutRecord, [pool, certificate], options);
-    const record =
+    const record: RolloutRecord =
       held?.value.generation === generation
         ? held.value
-        : { generation, provenOn: undefined, halted: undefined };
-    return { record, revision: held?.revision ?? 0, leading: undefined };
+        : { generation, provenOn: undefined, halted: undefined, halts: 0, unverifiedOn: [] };
+    return { record, revision: held?.revision ?? 0, writing: new Lane(1), leading: undefined };
   }
 
+  /** Whatever stops the caller, the record is written, within a bounded time. */
   async #save(
     rollout: Rollout,
-    { pool, certificate }: RolloutId,
-    record: RolloutRecord,
+    { pool, certificate, generation }: RolloutId,
+    next: (record: RolloutRecord) => RolloutRecord,
     { mandate }: EffectOptions,
   ): Promise<void> {
     const key = rolloutRecord.key(pool, certificate);
-    rollout.revision = await this.#deps.store.transact(
-      {
-        conditions: [{ key, revision: rollout.revision }],
-        puts: [{ key, value: rolloutRecord.serialize(record) }],
-        deletes: [],
-      },
-      { signal: AbortSignal.timeout(5_000), mandate },
-    );
-    rollout.record = record;
+    const options = { signal: AbortSignal.timeout(5_000), mandate };
+    const write = async () => {
+      const record = next(rollout.record);
+      const superseded = (this.#rollouts.get(`${pool}/${certificate}`)?.generation ?? 0) > generation;
+      if (record === rollout.record || superseded) return;
+      rollout.revision = await this.#deps.store.transact(
+        {
+          conditions: [{ key, revision: rollout.revision }],
+          puts: [{ key, value: rolloutRecord.serialize(record) }],
+          deletes: [],
+        },
+        options,
+      );
+      rollout.record = record;
+    };
+    try {
+      await rollout.writing.run(write, options);
+    } catch (error) {
+      // Perhaps somebody else wrote it: read it again.
+      this.#rollouts.delete(`${pool}/${certificate}`);
+      throw error;
+    }
   }
 }

@@ -10,7 +10,7 @@ import { waitForAll } from '../domain/wait-for-all.ts';
 import type { HostChange } from '../ports/haproxy-host.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Bundles, Desired } from './bundles.ts';
-import type { Canary, CanaryGate, RolloutName } from './canary.ts';
+import type { CanaryGate, ChangeTurn, RolloutName } from './canary.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
 import { HostJournal, idOf, type Target } from './host-journal.ts';
@@ -20,6 +20,15 @@ import { type PlaceChange, servernameOf, Verdicts } from './verdicts.ts';
 
 /** Waiting longer than this for the canary makes a host look again before it acts. */
 const STALE_OBSERVATION_MS = 5_000;
+
+/** What became of one place. */
+interface Settled {
+  readonly status: PlaceStatus;
+  readonly action: PlaceResult['action'];
+  readonly inSync: boolean;
+}
+
+const leftAs = (status: PlaceStatus): Settled => ({ status, action: 'left', inSync: false });
 
 /** Brings hosts to their bundles: observe, decide, act, verify. What it knows of hosts may be lost at any time. */
 export class Fleet {
@@ -166,11 +175,7 @@ export class Fleet {
     }
   }
 
-  async #settle(
-    target: Target,
-    place: Place,
-    options: EffectOptions,
-  ): Promise<{ status: PlaceStatus; action: PlaceResult['action']; inSync: boolean }> {
+  async #settle(target: Target, place: Place, options: EffectOptions): Promise<Settled> {
     try {
       if (place.decision?.action === 'change')
         return await this.#change(target, place, place.decision, options);
@@ -184,11 +189,7 @@ export class Fleet {
     }
   }
 
-  async #leave(
-    target: Target,
-    place: Place,
-    options: EffectOptions,
-  ): Promise<{ status: PlaceStatus; action: 'left'; inSync: boolean }> {
+  async #leave(target: Target, place: Place, options: EffectOptions): Promise<Settled> {
     if (place.failure !== undefined) throw place.failure;
     const status = await this.#verdicts.unchanged(target, place, options);
     // A bootstrap certificate yields to whatever is better: such a host lacks nothing.
@@ -201,7 +202,7 @@ export class Fleet {
     place: Place,
     decision: PlaceChange,
     options: EffectOptions,
-  ): Promise<{ status: PlaceStatus; action: PlaceResult['action']; inSync: boolean }> {
+  ): Promise<Settled> {
     const { desired, deployment } = place;
     if (desired === undefined) throw new RangeError('a change has a bundle to bring');
     const { pool, host } = target;
@@ -216,50 +217,62 @@ export class Fleet {
       'change decided',
     );
 
-    const left = (reason: string) => ({
-      status: placeIs(place, 'out of sync', reason),
-      action: 'left' as const,
-      inSync: false,
-    });
     const askedMs = this.#deps.clock.monotonicMs();
     const rollout = { pool: pool.name, certificate: deployment.certificate, generation };
     const loads = decision.means !== 'install';
     const turn = loads
       ? await this.#canaries.turn(rollout, host.name, options)
       : await this.#canaries.withoutLeading(rollout, options);
-    if (turn.kind === 'superseded') return left('a newer bundle is on its way');
     // A host that HAProxy could not start on gets its file even so: nothing there is worse than a bundle in doubt.
-    if (turn.kind === 'halted' && (loads || !decision.lacksFile))
-      return { status: whenHalted(place, turn, host), action: 'left', inSync: false };
-
-    const canary = turn.kind === 'lead' ? turn.canary : undefined;
-    try {
-      const waitedMs = this.#deps.clock.monotonicMs() - askedMs;
-      const present =
-        waitedMs > STALE_OBSERVATION_MS ? await this.#lookAgain(target, place, options) : decision;
-      if (present === undefined) {
-        canary?.passOn();
-        return left('changed while it waited for the canary');
+    const obeysHalt = loads || !decision.lacksFile;
+    if (turn.kind === 'superseded')
+      return leftAs(placeIs(place, 'out of sync', 'a newer bundle is on its way'));
+    if (turn.kind === 'halted' && obeysHalt) return leftAs(whenHalted(place, turn, host));
+    const attempt = async (): Promise<Settled> => {
+      try {
+        // Those who went before it may have halted the rollout while it waited for its place among them.
+        const halted = turn.kind === 'lead' ? undefined : await this.#canaries.halted(rollout, options);
+        if (halted !== undefined && obeysHalt) return leftAs(whenHalted(place, halted, host));
+        return await this.#changeInTurn(target, { ...place, desired, decision }, turn, askedMs, options);
+      } catch (error) {
+        await this.#reportFailed(turn, pool, error, options);
+        options.signal.throwIfAborted();
+        if (decision.means === 'reload') this.#reloads.failed(target, deployment, error);
+        log.error({ err: error }, 'change failed');
+        return { status: failed(place, error), action: 'failed', inSync: false };
       }
-      const verification = await this.#changeLane(pool).run(
-        () => this.#deps.hosts.host(pool, host).apply(changeFor(place, desired, present), options),
-        { signal: options.signal },
-      );
-      await canary?.proven();
-      if (present.means === 'reload') this.#reloads.helped(target, deployment);
-      const status = await this.#verdicts.changed(target, place, present, verification, options);
-      return {
-        status,
-        action: DONE[present.means],
-        inSync: isInSync(status.state) === true,
-      };
+    };
+    try {
+      return await this.#changeLane(pool).run(attempt, { signal: options.signal });
     } catch (error) {
-      await this.#concludeFailedCanary(canary, error, options);
-      options.signal.throwIfAborted();
-      if (decision.means === 'reload') this.#reloads.failed(target, deployment, error);
-      log.error({ err: error }, 'change failed');
-      return { status: failed(place, error), action: 'failed', inSync: false };
+      if (turn.kind === 'lead') turn.canary.passOn();
+      throw error;
     }
+  }
+
+  async #changeInTurn(
+    target: Target,
+    place: Place & { readonly desired: Desired; readonly decision: PlaceChange },
+    turn: ChangeTurn,
+    askedMs: number,
+    options: EffectOptions,
+  ): Promise<Settled> {
+    const { pool, host } = target;
+    const { desired, decision, deployment } = place;
+    const waitedMs = this.#deps.clock.monotonicMs() - askedMs;
+    const present =
+      waitedMs > STALE_OBSERVATION_MS ? await this.#lookAgain(target, place, options) : decision;
+    if (present === undefined) {
+      if (turn.kind === 'lead') turn.canary.passOn();
+      return leftAs(placeIs(place, 'out of sync', 'changed while it waited for its turn'));
+    }
+    const change = changeFor(place, desired, present);
+    const verification = await this.#deps.hosts.host(pool, host).apply(change, options);
+    if (turn.kind === 'lead') await turn.canary.proven();
+    else if (turn.kind === 'follow') await turn.follower.proven();
+    if (present.means === 'reload') this.#reloads.helped(target, deployment);
+    const status = await this.#verdicts.changed(target, place, present, verification, options);
+    return { status, action: DONE[present.means], inSync: isInSync(status.state) === true };
   }
 
   /** The change that is still needed; undefined when there is none any more. */
@@ -273,17 +286,21 @@ export class Fleet {
     return decision?.action === 'change' ? decision : undefined;
   }
 
-  async #concludeFailedCanary(
-    canary: Canary | undefined,
+  async #reportFailed(
+    turn: ChangeTurn,
+    { stopAfter }: PoolSpec,
     error: unknown,
     { signal, mandate }: EffectOptions,
   ): Promise<void> {
-    if (canary === undefined) return;
     const doubtful =
       error instanceof KacmeError &&
-      (error.code === 'ERR_HAPROXY_REFUSED' || error.code === 'ERR_HOST_UNVERIFIED');
-    if (doubtful && !signal.aborted && !mandate.signal.aborted) await canary.halt(reportError(error));
-    else canary.passOn();
+      (error.code === 'ERR_HAPROXY_REFUSED' || error.code === 'ERR_HOST_UNVERIFIED') &&
+      !signal.aborted &&
+      !mandate.signal.aborted;
+    if (turn.kind === 'lead') {
+      if (doubtful) await turn.canary.halt(reportError(error));
+      else turn.canary.passOn();
+    } else if (turn.kind === 'follow' && doubtful) await turn.follower.doubt(reportError(error), stopAfter);
   }
 
   #hostLane(target: Target): Lane {

@@ -281,14 +281,25 @@ const Rollout = z.object({
       failure: ErrorReport,
       at: Instant,
       until: Instant,
-      failures: z.int().positive(),
     }),
   ),
+  /** How often this generation was halted: each pause is longer than the one before. */
+  halts: z.int().nonnegative(),
+  /** Hosts that did not verify since it was proven, and do not yet. */
+  unverifiedOn: z.array(z.string()),
 });
 export type RolloutRecord = z.output<typeof Rollout>;
 /** `rollout/<pool>/<certificate>` */
 export const rolloutRecord = defineRecord<[pool: string, certificate: string], RolloutRecord>({
   name: 'rollout',
   data: Rollout,
-  migrations: [],
+  migrations: [addUnverified],
 });
+
+/** The count of halts stood with the last one. */
+function addUnverified(data: unknown): unknown {
+  const { halted, ...rollout } = z
+    .looseObject({ halted: maybe(z.looseObject({ failures: z.int().positive() })) })
+    .parse(data);
+  return { ...rollout, halted, halts: halted?.failures ?? 0, unverifiedOn: [] };
+}

@@ -128,6 +128,9 @@ export const Pool = section(
     reload: Reload.optional(),
     maintenanceWindow: Maintenance.optional(),
     parallel: whole(1, 100).prefault(10).describe('Hosts that are changed side by side after the first one.'),
+    stopAfter: whole(1, 1000)
+      .prefault(3)
+      .describe('So many hosts that do not verify after the first one did halt a rollout for the others.'),
   },
   {
     expected: 'a pool: hosts, ssh, haproxy, verify',

@@ -93,7 +93,14 @@ function describeProxy({ url, credentials }: ProxySpec) {
     : { url: shown, user: credentials.user, password: credentials.password };
 }
 
-function describePool({ hosts, ssh, haproxy, verify, parallel }: PoolSpec): ConfigInput['pools'][string] {
+function describePool({
+  hosts,
+  ssh,
+  haproxy,
+  verify,
+  parallel,
+  stopAfter,
+}: PoolSpec): ConfigInput['pools'][string] {
   return {
     hosts: hosts.map((host) => describeHost(host, { local: ssh === undefined })),
     local: ssh === undefined,
@@ -110,6 +117,7 @@ function describePool({ hosts, ssh, haproxy, verify, parallel }: PoolSpec): Conf
     haproxy: describeHaproxy(haproxy),
     verify: describeVerify(verify),
     parallel,
+    stopAfter,
   };
 }
 

@@ -84,6 +84,7 @@ function resolvePool(pool: PoolOutput, name: string): PoolSpec {
     reload: resolveReload(pool),
     ...resolveWindow(pool),
     parallel: pool.parallel,
+    stopAfter: pool.stopAfter,
   };
   const defaultPort = ssh?.port ?? 22;
   const hosts = pool.hosts ?? [{ host: '127.0.0.1' }];

@@ -139,6 +139,8 @@ export interface PoolSpec {
   readonly maintenanceWindow?: MaintenanceWindow;
   /** Hosts that are changed side by side after the canary. */
   readonly parallel: number;
+  /** This many hosts that do not verify after the canary did halt a rollout for the others. */
+  readonly stopAfter: number;
 }
 
 /** Which certificate goes to which pool, at which path. */

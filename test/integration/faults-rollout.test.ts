@@ -6,6 +6,7 @@ import { renderMoment } from '../../src/cli/render/time.ts';
 import type { PlaceResult, Summary } from '../../src/domain/status.ts';
 import { eventually } from '../support/eventually.ts';
 import { startHaproxy } from '../support/haproxy.ts';
+import type { TestHost } from '../support/host.ts';
 import { type Finished, SEEN_AT } from '../support/kacme.ts';
 import { type LabKacme, type LabOptions, labKacme } from '../support/lab-kacme.ts';
 import { selfSigned, type TestCertificate } from '../support/pem.ts';
@@ -37,8 +38,8 @@ function expectHalted(places: readonly PlaceResult[], code: string): { canary: P
 }
 
 /** As before, on every host: file, directory and memory. Keys are compared by digest, so that a failure shows none. */
-async function expectUntouched({ fleet }: LabKacme, old: TestCertificate): Promise<void> {
-  for (const { certPath, haproxy } of fleet.hosts) {
+async function expectUntouched(hosts: readonly TestHost[], old: TestCertificate): Promise<void> {
+  for (const { certPath, haproxy } of hosts) {
     expect(digest(await readFile(certPath, 'utf8'))).toBe(digest(old.bundlePem));
     expect(await readdir(dirname(certPath))).toEqual(['haproxy.pem']);
     const loaded = await haproxy.command(`show ssl cert ${SEEN_AT}/certs/haproxy.pem`);
@@ -74,7 +75,7 @@ test('a bundle that HAProxy refuses: the old one is back, nobody follows, an ope
     /^lb\/\S+: commit certificate \/srv\/certs\/haproxy\.pem: Committing .*Failed! Undone: .*holds its previous content again$/,
   );
   expect(until.getTime()).toBeGreaterThan(Date.now());
-  await expectUntouched(made, old);
+  await expectUntouched(made.fleet.hosts, old);
 
   expect(canary.failure?.remedy).toMatch(/HAProxy's log.*certificates\.NAME\.key/);
 
@@ -91,7 +92,7 @@ test('a bundle that HAProxy refuses: the old one is back, nobody follows, an ope
   expect(second.status).toBe(1);
   const again = expectHalted(placesOf(second), 'ERR_HAPROXY_REFUSED');
   expect(again.until.getTime()).toBeGreaterThan(until.getTime() + 60_000);
-  await expectUntouched(made, old);
+  await expectUntouched(made.fleet.hosts, old);
 
   await write(2);
   for (const { haproxy } of fleet.hosts) {
@@ -126,7 +127,7 @@ test('an old HAProxy that still listens: the old bundle is back, the rollout hal
     /: verify: \d+ of 40 handshakes with \S+ presented SHA-256 .*an old worker may still be listening\. Undone: HAProxy has the previous bundle in memory again; .*previous content again$/,
   );
   expect(canary.failure?.remedy).toContain('ss -ltnp');
-  await expectUntouched(made, old);
+  await expectUntouched(made.fleet.hosts, old);
 
   await made.pebble.stop();
   await kacme.serve();
@@ -137,7 +138,7 @@ test('an old HAProxy that still listens: the old bundle is back, the rollout hal
     );
   });
   expect((await kacme.run('status')).status).toBe(3);
-  await expectUntouched(made, old);
+  await expectUntouched(made.fleet.hosts, old);
 
   await Promise.all(intruders.map((intruder) => intruder.stop()));
   const recovered = await kacme.run('distribute', '--json');
@@ -146,4 +147,50 @@ test('an old HAProxy that still listens: the old bundle is back, the rollout hal
   const now = new Set(await served());
   expect(now.size).toBe(1);
   expect(now).not.toContain(old.fingerprint256);
+});
+
+test('a canary that is well and others that are not: after two the rest is left alone, and all recover', async () => {
+  const old = selfSigned('site.test');
+  const made = await lab({
+    hosts: 5,
+    bundlePem: old.bundlePem,
+    overlay: { pools: { lb: { parallel: 1, stopAfter: 2, verify: { handshakes: 40 } } } },
+  });
+  const { kacme, fleet, served } = made;
+  const [well, ...others] = fleet.hosts;
+  if (well === undefined) throw new Error('there are five hosts');
+  // Who cannot be reached keeps nobody waiting, and is nobody's canary.
+  await Promise.all(others.map(({ sshd }) => sshd.stop()));
+  const first = await kacme.run('bootstrap', '--json');
+  expect(first.status).toBe(3);
+  const reached = placesOf(first).filter(({ failure }) => failure?.code !== 'ERR_HOST_UNREACHABLE');
+  expect(reached).toMatchObject([{ host: well.address, action: 'swapped', inSync: true }]);
+
+  const intruders = await Promise.all(
+    others.map(({ address, haproxy: { tlsPort } }) =>
+      startHaproxy({ address, tlsPort, bundlePem: selfSigned('site.test').bundlePem }),
+    ),
+  );
+  onTestFinished(async () => void (await Promise.all(intruders.map((intruder) => intruder.close()))));
+  await Promise.all(others.map(({ sshd }) => sshd.start()));
+
+  const second = await kacme.run('distribute', '--json');
+  expect(second.status).toBe(3);
+  const places = placesOf(second);
+  const failed = places.filter(({ action }) => action === 'failed');
+  expect(failed.map(({ failure }) => failure?.code)).toEqual(['ERR_HOST_UNVERIFIED', 'ERR_HOST_UNVERIFIED']);
+  const halted = places.filter(({ reason }) => reason.startsWith('rollout halted until '));
+  expect(halted).toMatchObject([
+    { action: 'left', inSync: false },
+    { action: 'left', inSync: false },
+  ]);
+  const causes = failed.map(({ failure }) => failure?.message);
+  for (const { reason } of halted)
+    expect(causes).toContain(reason.replace(/^rollout halted until \S+Z: /, ''));
+  await expectUntouched(others, old);
+  expect(await well.haproxy.servedFingerprint256('site.test')).not.toBe(old.fingerprint256);
+
+  await Promise.all(intruders.map((intruder) => intruder.stop()));
+  expect(await kacme.run('distribute')).toMatchObject({ status: 0 });
+  expect(new Set(await served()).size).toBe(1);
 });

@@ -158,6 +158,7 @@ function poolOf(host: TestHost): PoolSpec {
     verify: { connect: [`{host}:${host.haproxy.tlsPort}`], handshakes: 4, timeoutMs: 5_000 },
     reload: undefined,
     parallel: 1,
+    stopAfter: 3,
   };
 }
 

@@ -38,6 +38,7 @@ export function localPool(hosts: readonly HostSpec[], ssh?: SshSpec): PoolSpec {
     verify: { connect: [], handshakes: 0, timeoutMs: 1_000 },
     reload: undefined,
     parallel: 1,
+    stopAfter: 3,
   };
 }
 

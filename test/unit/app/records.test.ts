@@ -158,8 +158,9 @@ const examples = [
         failure: { code: 'ERR_HAPROXY_REFUSED', message: 'refused', retry: 'later' },
         at,
         until: at,
-        failures: 1,
       },
+      halts: 1,
+      unverifiedOn: ['two'],
     },
   },
   {
@@ -225,6 +226,29 @@ describe('a record', () => {
 });
 
 describe('an older or newer record', () => {
+  test.each([
+    { was: undefined, halts: 0 },
+    {
+      was: {
+        host: 'one',
+        failure: { code: 'ERR_HAPROXY_REFUSED', message: 'refused', retry: 'later' },
+        at,
+        until: at,
+      },
+      halts: 2,
+    },
+  ])('of a rollout keeps how often it was halted: $halts', ({ was, halts }) => {
+    const data = { generation: 2, provenOn: undefined, halted: was && { ...was, failures: halts } };
+    const value = JSON.stringify({ schema: 1, data });
+    expect(rolloutRecord.parse({ key: 'rollout/lb/web', revision: 1, value }).value).toEqual({
+      generation: 2,
+      provenOn: undefined,
+      halted: was,
+      halts,
+      unverifiedOn: [],
+    });
+  });
+
   const Third = z.object({ names: z.array(z.string()), note: z.string() });
   const First = z.object({ name: z.string() });
   const kind = defineRecord<[string], z.output<typeof Third>>({

@@ -61,6 +61,7 @@ describe('a valid configuration', () => {
           verify: { connect: ['{host}:443'], handshakes: 4, timeoutMs: 5_000 },
           reload: undefined,
           parallel: 10,
+          stopAfter: 3,
         },
       },
       deployments: [

@@ -42,6 +42,7 @@ pools:
     ssh: { user: u, port: 2222, identity: { file: /id }, knownHosts: /kh, connectTimeout: 1m, sftp: { exec: /sftp }, jump: ["v@[fd00::1]:2022", { host: b, identity: { env: B }, knownHosts: /kb }] }
     haproxy: { socket: /s, masterSocket: /m }
     parallel: 2
+    stopAfter: 5
 deployments:
   - { certificate: one, pool: far, path: /p, file: /f, copies: [/c], mode: "0440", owner: 0, group: 42454, takeOver: true }
   - { certificate: both, pool: near, path: { ecdsa: /e, rsa: /r } }
