@@ -14,6 +14,7 @@ import type { CanaryGate, ChangeTurn, RolloutName } from './canary.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
 import { HostJournal, idOf, type Target } from './host-journal.ts';
+import { Leftovers } from './leftovers.ts';
 import { failed, type Place, placeIs, whenHalted } from './place.ts';
 import { ReloadPauses } from './reload-pauses.ts';
 import { type PlaceChange, servernameOf, Verdicts } from './verdicts.ts';
@@ -38,6 +39,7 @@ export class Fleet {
   readonly #canaries: CanaryGate;
   readonly #journal: HostJournal;
   readonly #verdicts: Verdicts;
+  readonly #leftovers: Leftovers;
   readonly #reloads: ReloadPauses;
   /** One host is reconciled once at a time; changes of one pool are bounded by its `parallel`. */
   readonly #hostLanes = new Map<string, Lane>();
@@ -50,6 +52,7 @@ export class Fleet {
     this.#deps = deps;
     this.#journal = new HostJournal(deps);
     this.#verdicts = new Verdicts(deps, canaries);
+    this.#leftovers = new Leftovers(deps);
     this.#reloads = new ReloadPauses(deps);
   }
 
@@ -108,6 +111,12 @@ export class Fleet {
           const done = this.#journal.doneTo(target, status, action, sinceMs);
           results.push({ pool: target.pool.name, host: target.host.name, ...rest, action: done, inSync });
         }
+        const done = looked.places.filter((place, i) => holdsBundle(place, places[i]));
+        await this.#leftovers.sweep(
+          target,
+          done.map(({ deployment }) => deployment),
+          options,
+        );
         this.#journal.record(target, looked.observation, places);
         return results;
       },
@@ -267,6 +276,7 @@ export class Fleet {
       return leftAs(placeIs(place, 'out of sync', 'changed while it waited for its turn'));
     }
     const change = changeFor(place, desired, present);
+    this.#leftovers.changed(target, deployment);
     const verification = await this.#deps.hosts.host(pool, host).apply(change, options);
     if (turn.kind === 'lead') await turn.canary.proven();
     else if (turn.kind === 'follow') await turn.follower.proven();
@@ -321,6 +331,12 @@ function laneOf(lanes: Map<string, Lane>, id: string, concurrency: number): Lane
   lanes.set(id, lane);
   return lane;
 }
+
+/** In file, memory and handshakes, as far as there are any: nobody goes back from there. */
+const holdsBundle = ({ decision }: Place, status: PlaceStatus | undefined): boolean =>
+  decision?.action === 'none' &&
+  decision.memory &&
+  (status?.state === 'in sync' || status?.state === 'unverified');
 
 const DONE: Readonly<Record<Means, PlaceResult['action']>> = {
   swap: 'swapped',

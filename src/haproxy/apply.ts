@@ -171,7 +171,7 @@ class Change {
     });
   }
 
-  /** The change stands whatever happens here: a `.kacme-prev` that stays is dealt with by the next change. */
+  /** The change stands whatever happens here: a `.kacme-prev` that stays is swept when the place is seen in sync. */
   async #cleanUp(): Promise<void> {
     try {
       await this.#take('clean up', () =>
@@ -185,7 +185,7 @@ class Change {
       const { view, log } = this.#context;
       log.warn(
         { err: error, host: view.label, path: this.#change.deployment.path },
-        'previous bundle could not be removed; the next change removes it',
+        'previous bundle could not be removed; it is swept later',
       );
     }
   }

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { basename, dirname, join } from 'node:path/posix';
 import { HostError } from '../domain/host-error.ts';
 import type { DeploymentSpec } from '../domain/model.ts';
@@ -9,10 +8,7 @@ import type { HostSession } from '../ports/host-session.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { UndoOptions } from './checkpoint.ts';
 import { type HostFile, readHostFile } from './host-file.ts';
-
-/** A new name beside `path`; what is left behind under one is swept by the next change. */
-export const draftBeside = (path: string): string =>
-  join(dirname(path), `.${basename(path)}.kacme-${randomBytes(8).toString('hex')}.tmp`);
+import { draftBeside, draftOf, previousOf } from './leftovers.ts';
 
 export type Ownership = Pick<DeploymentSpec, 'mode' | 'owner' | 'group'>;
 
@@ -69,7 +65,7 @@ export class FileReplacement {
     this.#host = host;
     this.#ownership = ownership;
     this.#directory = dirname(path);
-    this.#previousPath = join(this.#directory, `.${basename(path)}.kacme-prev`);
+    this.#previousPath = previousOf(path);
     this.#draftPath = draftBeside(path);
   }
 
@@ -89,7 +85,7 @@ export class FileReplacement {
     this.#current = current;
     this.#stale = stale;
     this.#leftovers = names
-      .filter((name) => this.#isLeftover(name))
+      .filter((name) => draftOf(name) === basename(this.path))
       .map((name) => join(this.#directory, name));
   }
 
@@ -198,11 +194,6 @@ export class FileReplacement {
       if (owner !== undefined || group !== undefined || !isRefusal(error)) throw error;
       this.ownerLost = error.message;
     }
-  }
-
-  #isLeftover(name: string): boolean {
-    const prefix = `.${basename(this.path)}.kacme-`;
-    return name.startsWith(prefix) && /^[0-9a-f]{16}\.tmp$/.test(name.slice(prefix.length));
   }
 }
 

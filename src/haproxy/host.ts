@@ -18,6 +18,7 @@ import type { HostSession, OpenHostSession } from '../ports/host-session.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import { applyChange } from './apply.ts';
 import { readHostFile } from './host-file.ts';
+import { sweepLeftovers } from './leftovers.ts';
 import { type HostView, observeHost, runtimeOf } from './observe.ts';
 import { rehearse } from './rehearsal.ts';
 import type { RunLocally } from './reload.ts';
@@ -157,6 +158,13 @@ class RemoteHaproxyHost implements HaproxyHost {
       const { runLocally } = this.#options;
       return reloadHost({ view, host: this.host, runLocally }, checks, options);
     }, options);
+  }
+
+  sweep(deployments: readonly DeploymentSpec[], options: EffectOptions): Promise<readonly string[]> {
+    return this.#run(
+      async () => sweepLeftovers((await this.#view(options)).session, deployments, options),
+      options,
+    );
   }
 
   get isRetired(): boolean {

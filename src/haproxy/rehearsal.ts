@@ -4,7 +4,7 @@ import type { HostTrial } from '../domain/host-check.ts';
 import type { DeploymentSpec } from '../domain/model.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
-import { draftBeside } from './file-replacement.ts';
+import { draftBeside } from './leftovers.ts';
 import { type HostView, runtimeOf } from './observe.ts';
 
 /** Tries what a change needs of the host and leaves nothing behind. */

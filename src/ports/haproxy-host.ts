@@ -82,6 +82,11 @@ export interface HaproxyHost {
    * files hold. Throws `ERR_HAPROXY_RELOAD`, `ERR_HOST_UNVERIFIED` and `ERR_HOST_*`; nothing is undone.
    */
   reload(checks: readonly ReloadCheck[], options: EffectOptions): Promise<ReloadOutcome>;
+  /**
+   * Removes drafts and kept files that interrupted changes left beside bundles which are in sync. Resolves to the paths
+   * (SSH side) that were removed.
+   */
+  sweep(deployments: readonly DeploymentSpec[], options: EffectOptions): Promise<readonly string[]>;
   /** Handshakes only. Never throws for a wrong certificate. */
   verify(request: VerificationRequest, options: { signal: AbortSignal }): Promise<Verification>;
 }
