@@ -5,7 +5,7 @@ import type { EffectOptions } from '../ports/leadership.ts';
 import type { UndoOptions } from './checkpoint.ts';
 import type { MemoryChange } from './memory-change.ts';
 import { type HostView, runtimeOf } from './observe.ts';
-import { HaproxyReload, type ReloadContext, settled } from './reload.ts';
+import { HaproxyReload, onceBack, type ReloadContext, settled } from './reload.ts';
 
 export interface MemoryReloadOptions extends ReloadContext {
   readonly log: Logger;
@@ -84,7 +84,8 @@ export class MemoryReload implements MemoryChange {
 
   async #loaded(view: HostView, { signal }: { signal: AbortSignal }): Promise<LoadedCertificate | undefined> {
     const { path } = this.#options;
-    return (await runtimeOf(view).look([path], { signal })).loaded.get(path);
+    const look = () => runtimeOf(view).look([path], { signal });
+    return (await onceBack(view, look, { signal })).loaded.get(path);
   }
 
   #error(reason: string, remedy: string | undefined): HostError {

@@ -58,8 +58,9 @@ export class HaproxyReload {
 
   /** Resolves when the new worker answers, to the workers there are then: undefined without a master CLI. */
   async reload(options: EffectOptions): Promise<WorkersObservation | undefined> {
-    const before = await runtimeOf(this.#view).pid(options);
-    const failedBefore = (await this.#master?.processes(options))?.failedReloads;
+    const before = await onceBack(this.#view, () => runtimeOf(this.#view).pid(options), options);
+    const processes = await onceBack(this.#view, async () => this.#master?.processes(options), options);
+    const failedBefore = processes?.failedReloads;
     await this.#ask(options);
     await this.#untilReplaced(before, failedBefore, options);
     return this.#untilHandedOver(options);
@@ -128,7 +129,7 @@ export class HaproxyReload {
     if (master === undefined) return undefined;
     return settled(
       this.#view,
-      () => master.workers({ signal }),
+      () => onceBack(this.#view, () => master.workers({ signal }), { signal }),
       ({ listening }) => listening.length === 0,
       { signal },
     );
@@ -145,6 +146,24 @@ export class HaproxyReload {
   #failed(step: string, reason: string, remedy: string, cause?: unknown): HostError {
     const host = this.#view.label;
     return new HostError('ERR_HAPROXY_RELOAD', { host, step, reason, retry: 'later', remedy, cause });
+  }
+}
+
+/** Asks again while a socket takes no connection: the master gives its own up for a moment with each reload (2.6). */
+export async function onceBack<T>(
+  { clock }: HostView,
+  ask: () => Promise<T>,
+  { signal }: { signal: AbortSignal },
+): Promise<T> {
+  const giveUpMs = clock.monotonicMs() + HANDED_OVER_WITHIN_MS;
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      const gone = error instanceof HostError && error.code === 'ERR_HAPROXY_SOCKET';
+      if (!gone || clock.monotonicMs() >= giveUpMs) throw error;
+    }
+    await clock.sleep(LOOK_EVERY_MS, { signal });
   }
 }
 

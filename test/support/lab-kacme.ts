@@ -9,7 +9,7 @@ export interface LabOptions {
   readonly hosts?: number;
   /** What every host has before kacme comes; without it HAProxy cannot start, and is not started. */
   readonly bundlePem?: string;
-  readonly haproxy?: Pick<HaproxyOptions, 'moreBundles' | 'certificates' | 'env'>;
+  readonly haproxy?: Pick<HaproxyOptions, 'moreBundles' | 'certificates' | 'bindArguments' | 'env'>;
   readonly sshd?: Pick<SshdOptions, 'forward'>;
   readonly certificates?: KacmeOptions['certificates'];
   readonly overlay?: KacmeOptions['overlay'];
