@@ -117,6 +117,7 @@ export class Fleet {
           done.map(({ deployment }) => deployment),
           options,
         );
+        await this.#leftovers.endTransaction(target, looked.observation, options);
         this.#journal.record(target, looked.observation, places);
         return results;
       },

@@ -1,4 +1,5 @@
 import type { DeploymentSpec } from '../domain/model.ts';
+import type { HostObservation } from '../domain/observation.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
@@ -34,6 +35,23 @@ export class Leftovers {
       if (paths.length > 0) log.info({ paths, reason: 'the bundle is in sync' }, 'leftovers removed');
     } catch (error) {
       log.warn({ err: expectedFailure(error, options) }, 'leftovers cannot be removed');
+    }
+  }
+
+  /** HAProxy has one transaction for all: what nobody commits would be in the way of the next change. */
+  async endTransaction(
+    { pool, host }: Target,
+    { haproxy }: HostObservation,
+    options: EffectOptions,
+  ): Promise<void> {
+    if (haproxy.state !== 'running' || haproxy.pendingTransaction === undefined) return;
+    const log = this.#deps.log.child({ pool: pool.name, host: host.name });
+    try {
+      const path = await this.#deps.hosts.host(pool, host).abortAbandoned(options);
+      const reason = 'it stayed the same for longer than any client takes';
+      if (path !== undefined) log.warn({ path, reason }, 'abandoned transaction aborted');
+    } catch (error) {
+      log.warn({ err: expectedFailure(error, options) }, 'abandoned transaction cannot be aborted');
     }
   }
 }

@@ -89,15 +89,19 @@ export function readListChange(answer: string): 'done' | Refusal {
 /** `show ssl cert PATH`: undefined for a path that HAProxy does not know, or an entry without a certificate. */
 export function readCertificate(answer: string): LoadedCertificate | undefined {
   const field = (name: string) => new RegExp(`^${name}: (.*)$`, 'm').exec(answer)?.[1];
-  const fingerprint1 = field('SHA1 FingerPrint');
-  const notAfter = field('notAfter');
-  if (fingerprint1 === undefined || notAfter === undefined) return undefined;
-  return {
-    fingerprint1: fingerprint1.toLowerCase(),
-    notAfter: new Date(notAfter),
-    selfSigned: field('Subject') === field('Issuer'),
-  };
+  const fingerprint1 = field('SHA1 FingerPrint')?.toLowerCase() ?? '';
+  const notAfter = new Date(field('notAfter') ?? '');
+  const [subject, issuer] = [field('Subject'), field('Issuer')];
+  const whole = /^[0-9a-f]{40}$/.test(fingerprint1) && !Number.isNaN(notAfter.getTime());
+  if (!whole || subject === undefined || issuer === undefined) return undefined;
+  return { fingerprint1, notAfter, selfSigned: subject === issuer };
 }
+
+/** `show ssl cert PATH` of an entry that `new ssl cert` made and nothing was set in. */
+export const isEmptyEntry = (answer: string): boolean => /^Status: Empty$/m.test(answer);
+
+/** Every answer ends with an empty line; one that does not was cut short. */
+export const isWhole = (raw: string): boolean => raw === '' || raw === '\n' || raw.endsWith('\n\n');
 
 /** What `show proc` of the master CLI lists. */
 export interface ProcessList {

@@ -218,7 +218,8 @@ class Change {
     const known = error instanceof KacmeError ? error : undefined;
     const [step, reason] =
       error instanceof HostError
-        ? [error.step, error.reason]
+        ? // A session that is lost does not know what it was needed for.
+          [error.step === 'session' ? this.#step : error.step, error.reason]
         : [this.#step, error instanceof Error ? error.message : String(error)];
     return new HostError(known?.code ?? (this.#options.signal.aborted ? 'ERR_ABORTED' : 'ERR_INTERNAL'), {
       host: this.#context.view.label,

@@ -7,6 +7,9 @@ import { exchange } from './exchange.ts';
 /** A commit over thousands of binds takes seconds; a process that says nothing for longer is stuck. */
 const ANSWER_WITHIN_MS = 10_000;
 
+export const BROKEN_ANSWER_REMEDY =
+  'see on the host that HAProxy is alive, and what its log says; kacme tries again';
+
 export type Connect = (options: { signal: AbortSignal }) => Promise<Duplex>;
 
 export interface AskOptions {
@@ -44,6 +47,7 @@ export class HaproxySocket {
         step,
         reason: error instanceof Error ? error.message : String(error),
         retry: 'later',
+        remedy: BROKEN_ANSWER_REMEDY,
         cause: error,
       });
     }

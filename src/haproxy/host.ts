@@ -167,6 +167,16 @@ class RemoteHaproxyHost implements HaproxyHost {
     );
   }
 
+  abortAbandoned(options: EffectOptions): Promise<string | undefined> {
+    return this.#run(async () => {
+      const runtime = runtimeOf(await this.#view(options));
+      const { pending } = await runtime.look([], options);
+      const sighting = await this.#watch.look(runtime, pending, options);
+      if (sighting?.abandoned !== true) return undefined;
+      return (await runtime.abort(sighting.path, options)) ? sighting.path : undefined;
+    }, options);
+  }
+
   get isRetired(): boolean {
     return this.#retired;
   }

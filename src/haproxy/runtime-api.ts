@@ -4,7 +4,10 @@ import type { LoadedCertificate } from '../domain/observation.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import {
+  type CertificateList,
+  isEmptyEntry,
   isLocked,
+  isWhole,
   type Refusal,
   readAbort,
   readBufferBytes,
@@ -21,12 +24,14 @@ import {
   readVersion,
   splitAnswers,
 } from './answers.ts';
-import { type AskOptions, type Connect, HaproxySocket } from './haproxy-socket.ts';
+import { type AskOptions, BROKEN_ANSWER_REMEDY, type Connect, HaproxySocket } from './haproxy-socket.ts';
 
 const LOCKED_ATTEMPTS = 40;
 const LOCKED_PAUSE_MS = 50;
 /** Commands asked in one connection: the line must stay far below a buffer. */
 const COMMANDS_PER_LINE = 20;
+const UNREADABLE_REMEDY =
+  'see what answers at this socket: it must be the stats or the master socket of HAProxy itself, 2.2 or newer';
 /** What would end an argument or a command, or start a payload, on HAProxy's command line; `*` marks pending. */
 const UNSPEAKABLE = /[\s;\\'"<>#]|^\*|^$/;
 
@@ -82,7 +87,9 @@ export class RuntimeApi {
       bufferBytes: this.#expect(`${step}: show pools`, pools, readBufferBytes(pools)),
       pending: this.#expect(`${step}: show ssl cert`, list, certificateList).pending,
       known: certificateList?.paths ?? [],
-      loaded: new Map(paths.map((path, i) => [path, readCertificate(certificates[i] ?? '')])),
+      loaded: new Map(
+        paths.map((path, i) => [path, this.#certificate(step, path, certificates[i] ?? '', certificateList)]),
+      ),
     };
   }
 
@@ -215,7 +222,7 @@ export class RuntimeApi {
 
   async #ask(step: string, command: string, options: AskOptions): Promise<string> {
     for (let attempt = 1; ; attempt += 1) {
-      const answer = (await this.#socket.send(step, this.#framed(command), options)).trimEnd();
+      const answer = (await this.#send(step, command, options)).trimEnd();
       if (answer === '') throw this.#refusal(step, readRefusal(answer));
       if (!isLocked(answer) || attempt === LOCKED_ATTEMPTS) return answer;
       await this.#clock.sleep(LOCKED_PAUSE_MS, options);
@@ -231,11 +238,36 @@ export class RuntimeApi {
     const answers: string[] = [];
     for (let i = 0; i < commands.length; i += COMMANDS_PER_LINE) {
       const batch = commands.slice(i, i + COMMANDS_PER_LINE);
-      const together = splitAnswers(await this.#socket.send(step, this.#framed(batch.join(';')), { signal }));
+      const together = splitAnswers(await this.#send(step, batch.join(';'), { signal }));
       if (together.length === batch.length && !together.some(isLocked)) answers.push(...together);
       else for (const command of batch) answers.push(await this.#ask(step, command, { signal }));
     }
     return answers;
+  }
+
+  async #send(step: string, command: string, options: AskOptions): Promise<string> {
+    const raw = await this.#socket.send(step, this.#framed(command), options);
+    if (isWhole(raw)) return raw;
+    const { host } = this.#socket;
+    throw new HostError('ERR_HAPROXY_SOCKET', {
+      host,
+      step,
+      reason: `the answer breaks off after ${Buffer.byteLength(raw)} bytes`,
+      retry: 'later',
+      remedy: BROKEN_ANSWER_REMEDY,
+    });
+  }
+
+  /** A path that HAProxy knows and says nothing readable about must not pass for one that it does not know. */
+  #certificate(
+    step: string,
+    path: string,
+    answer: string,
+    list: CertificateList | undefined,
+  ): LoadedCertificate | undefined {
+    const certificate = readCertificate(answer);
+    if (certificate !== undefined || !list?.paths.includes(path) || isEmptyEntry(answer)) return certificate;
+    throw this.#unreadable(`${step}: show ssl cert ${path}`, answer);
   }
 
   /** `@1` alone addresses the worker for the whole connection, a prefix only one command. */
@@ -257,11 +289,16 @@ export class RuntimeApi {
   }
 
   #expect<T>(step: string, answer: string, value: T | undefined): T {
-    if (value === undefined) throw this.#refusal(step, readRefusal(answer));
+    if (value === undefined) throw this.#unreadable(step, answer);
     return value;
   }
 
-  #refusal(step: string, { code, ...details }: Refusal): HostError {
-    return new HostError(code, { host: this.#socket.host, step, ...details });
+  #unreadable(step: string, answer: string): HostError {
+    const refusal = readRefusal(answer);
+    return this.#refusal(step, { ...refusal, remedy: refusal.remedy ?? UNREADABLE_REMEDY });
+  }
+
+  #refusal(step: string, { code, remedy = BROKEN_ANSWER_REMEDY, ...details }: Refusal): HostError {
+    return new HostError(code, { host: this.#socket.host, step, remedy, ...details });
   }
 }

@@ -87,6 +87,11 @@ export interface HaproxyHost {
    * (SSH side) that were removed.
    */
   sweep(deployments: readonly DeploymentSpec[], options: EffectOptions): Promise<readonly string[]>;
+  /**
+   * Ends a certificate transaction of another client that was seen before, unchanged, and long enough ago; resolves to
+   * its path, or to undefined when there is none such.
+   */
+  abortAbandoned(options: EffectOptions): Promise<string | undefined>;
   /** Handshakes only. Never throws for a wrong certificate. */
   verify(request: VerificationRequest, options: { signal: AbortSignal }): Promise<Verification>;
 }

@@ -9,6 +9,8 @@ export interface SocketGate {
   readonly passed: readonly string[];
   /** Stops the next connection whose first line matches. */
   hold(command: RegExp, side: Side): Hold;
+  /** Gives other bytes in place of the next answer to a command that matches; HAProxy has obeyed it all the same. */
+  tamper(command: RegExp, answer: (real: string) => string): void;
   close(): Promise<void>;
 }
 
@@ -17,6 +19,7 @@ export async function startSocketGate(path: string, haproxySocketPath: string): 
   const holds = new Holds();
   const passed: string[] = [];
   const open = new Set<Socket>();
+  const tampered: { readonly command: RegExp; readonly answer: (real: string) => string }[] = [];
   const follow = (socket: Socket) => {
     open.add(socket);
     // Either side may go away at any time: the other then goes too.
@@ -41,7 +44,10 @@ export async function startSocketGate(path: string, haproxySocketPath: string): 
     client.on('close', () => haproxy.destroy());
     await once(haproxy, 'close');
     await holds.pass(command, 'after');
-    client.end(Buffer.concat(answer));
+    const real = Buffer.concat(answer).toString();
+    const nth = tampered.findIndex((one) => one.command.test(command));
+    const [one] = nth < 0 ? [] : tampered.splice(nth, 1);
+    client.end(one?.answer(real) ?? real);
   };
   const server = createServer((client) => {
     forward(client).catch(() => client.destroy());
@@ -53,6 +59,7 @@ export async function startSocketGate(path: string, haproxySocketPath: string): 
   return {
     passed,
     hold: (command, side) => holds.next(command, side),
+    tamper: (command, answer) => void tampered.push({ command, answer }),
     close: async () => {
       server.close();
       for (const socket of open) socket.destroy();

@@ -52,6 +52,10 @@ describe('what HAProxy shows', () => {
   test.each([
     "Can't display the certificate: Not found or the certificate is a bundle!",
     'Filename: /certs/new.pem\nStatus: Empty',
+    CERTIFICATE.slice(0, CERTIFICATE.indexOf('9B1706')),
+    CERTIFICATE.slice(0, CERTIFICATE.indexOf('Subject: /')),
+    CERTIFICATE.slice(0, CERTIFICATE.indexOf('Issuer: ')),
+    CERTIFICATE.replace('Dec 22 14:58:17 2026 GMT', 'D'),
   ])('no certificate in "%s"', (answer) => {
     expect(readCertificate(answer)).toBeUndefined();
   });
