@@ -73,6 +73,10 @@ const context: CliContext = {
     const { scanConfiguredHosts } = await import('./compose/scan.ts');
     return scanConfiguredHosts(config, request, { signal });
   },
+  discoverHosts: async (config, request) => {
+    const { discoverHosts } = await import('./compose/directory.ts');
+    return discoverHosts(config, request);
+  },
   serve: async (options, { signal }) => {
     const onReloadRequested = takeReloadRequests();
     const config = await loadConfig(options.configPaths, { signal });

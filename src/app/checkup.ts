@@ -1,5 +1,7 @@
+import { judgeDiscoveries } from '../domain/discovery-check.ts';
 import { type CheckReport, checkOutcome, type Finding } from '../domain/finding.ts';
 import type { KacmeConfig } from '../domain/model.ts';
+import type { DiscoveryStatus } from '../domain/status.ts';
 import type { Mandate } from '../ports/leadership.ts';
 import type { CommandOptions } from '../ports/service.ts';
 import type { Authorities } from './authorities.ts';
@@ -27,11 +29,12 @@ interface Checked {
   readonly bundles: Bundles;
   readonly preflight: Preflight;
   readonly targets: readonly Target[];
+  readonly discoveries: readonly DiscoveryStatus[];
 }
 
 /** Everything that can be known before it hurts. Nothing that it does lasts. */
 export async function checkEverything(
-  { config, authorities, bundles, preflight, targets }: Checked,
+  { config, authorities, bundles, preflight, targets, discoveries }: Checked,
   deps: AppDeps,
   { mandate, whileServing, service }: CheckSurroundings,
   { signal, onProgress }: CommandOptions,
@@ -44,6 +47,6 @@ export async function checkEverything(
   ]);
   onProgress({ message: 'looking at names: DNS, challenges, CAA' });
   const names = await checkNames({ config, preflight, whileServing, authorities: issuers.facts }, { signal });
-  const findings = [...service, ...issuers.findings, ...names, ...hosts];
+  const findings = [...service, ...issuers.findings, ...names, ...judgeDiscoveries(discoveries), ...hosts];
   return { at, outcome: checkOutcome(findings), findings };
 }

@@ -4,6 +4,7 @@ import type { ReadForeignDirectory } from '../ports/adoption-source.ts';
 import type { ConnectCertificateAuthority } from '../ports/certificate-authority.ts';
 import type { Clock, Random } from '../ports/clock.ts';
 import type { HaproxyHosts } from '../ports/haproxy-host.ts';
+import type { HostDirectory } from '../ports/host-directory.ts';
 import type { Pki } from '../ports/pki.ts';
 import type { Resolver } from '../ports/resolver.ts';
 import type { SelfCheck } from '../ports/self-check.ts';
@@ -16,6 +17,7 @@ export interface AppDeps {
   readonly random: Random;
   readonly pki: Pki;
   readonly hosts: HaproxyHosts;
+  readonly directory: HostDirectory;
   readonly connectCertificateAuthority: ConnectCertificateAuthority;
   /** Undefined when the configuration turns DNS off. */
   readonly resolver: Resolver | undefined;

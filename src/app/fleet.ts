@@ -17,6 +17,7 @@ import { HostJournal, idOf, type Target } from './host-journal.ts';
 import { Leftovers } from './leftovers.ts';
 import { failed, type Place, placeIs, whenHalted } from './place.ts';
 import { ReloadPauses } from './reload-pauses.ts';
+import type { Roster } from './roster.ts';
 import { type PlaceChange, servernameOf, Verdicts } from './verdicts.ts';
 
 /** Waiting longer than this for the canary makes a host look again before it acts. */
@@ -31,10 +32,17 @@ interface Settled {
 
 const leftAs = (status: PlaceStatus): Settled => ({ status, action: 'left', inSync: false });
 
+export interface FleetParts {
+  readonly bundles: Bundles;
+  readonly canaries: CanaryGate;
+  readonly roster: Roster;
+}
+
 /** Brings hosts to their bundles: observe, decide, act, verify. What it knows of hosts may be lost at any time. */
 export class Fleet {
   readonly #config: KacmeConfig;
   readonly #bundles: Bundles;
+  readonly #roster: Roster;
   readonly #deps: AppDeps;
   readonly #canaries: CanaryGate;
   readonly #journal: HostJournal;
@@ -45,8 +53,9 @@ export class Fleet {
   readonly #hostLanes = new Map<string, Lane>();
   readonly #changeLanes = new Map<string, Lane>();
 
-  constructor(config: KacmeConfig, bundles: Bundles, canaries: CanaryGate, deps: AppDeps) {
+  constructor(config: KacmeConfig, { bundles, canaries, roster }: FleetParts, deps: AppDeps) {
     this.#config = config;
+    this.#roster = roster;
     this.#bundles = bundles;
     this.#canaries = canaries;
     this.#deps = deps;
@@ -56,7 +65,7 @@ export class Fleet {
     this.#reloads = new ReloadPauses(deps);
   }
 
-  /** Every host that has a deployment, narrowed by its configured name or to those that serve some certificate. */
+  /** Every present host that has a deployment, narrowed by its configured name or to those that serve some certificate. */
   targets(only: { host?: string | undefined; certificates?: readonly string[] } = {}): readonly Target[] {
     return Object.values(this.#config.pools).flatMap((pool) => {
       const deployments = this.#config.deployments.filter((deployment) => deployment.pool === pool.name);
@@ -64,7 +73,8 @@ export class Fleet {
         ({ certificate }) => only.certificates?.includes(certificate) ?? true,
       );
       if (!concerned || deployments.length === 0) return [];
-      return pool.hosts
+      return this.#roster
+        .hostsOf(pool)
         .filter((host) => only.host === undefined || host.name === only.host)
         .map((host) => ({ pool: effectivePool(pool, host), host, deployments }));
     });
@@ -73,6 +83,11 @@ export class Fleet {
   /** As last observed. */
   statuses(generations: ReadonlyMap<string, number>): readonly HostStatus[] {
     return this.targets().map((target) => this.#journal.statusOf(target, generations));
+  }
+
+  /** What was known of other hosts is forgotten. */
+  retain(targets: readonly Target[]): void {
+    this.#journal.retain(targets);
   }
 
   /** Looks and decides, changes nothing: for a status without a running service. */

@@ -1,8 +1,14 @@
 import type { Logger } from 'pino';
-import { type ErrorReport, type KacmeError, reportError } from '../domain/errors.ts';
+import { type ErrorCode, type ErrorReport, type KacmeError, reportError } from '../domain/errors.ts';
 import type { DeploymentSpec, HostSpec, PoolSpec } from '../domain/model.ts';
 import type { HostObservation } from '../domain/observation.ts';
-import { type HostStatus, isInSync, type PlaceResult, type PlaceStatus } from '../domain/status.ts';
+import {
+  type HostStatus,
+  isInSync,
+  type PlaceResult,
+  type PlaceState,
+  type PlaceStatus,
+} from '../domain/status.ts';
 import type { AppDeps } from './deps.ts';
 
 /** One HAProxy process and what is deployed to it. */
@@ -29,6 +35,12 @@ export class HostJournal {
 
   constructor(deps: Pick<AppDeps, 'clock' | 'log'>) {
     this.#deps = deps;
+  }
+
+  /** Whoever comes back is looked at anew. */
+  retain(targets: readonly Target[]): void {
+    const present = new Set(targets.map(idOf));
+    for (const id of this.#statuses.keys()) if (!present.has(id)) this.#statuses.delete(id);
   }
 
   /** What was compared with an older generation than the present one is out of sync since. */
@@ -70,7 +82,7 @@ export class HostJournal {
   recordFailure(target: Target, error: KacmeError): void {
     const before = this.#statuses.get(idOf(target));
     const failure = reportError(error);
-    const state = error.code === 'ERR_HOST_UNREACHABLE' ? 'unreachable' : 'failed';
+    const state = STATES[error.code] ?? 'failed';
     const places = target.deployments.map((deployment): PlaceStatus => {
       const { certificate, path } = deployment;
       return { certificate, path, generation: undefined, state, reason: error.message, failure };
@@ -125,6 +137,12 @@ export class HostJournal {
     return this.#deps.log.child({ pool: pool.name, host: host.name });
   }
 }
+
+/** What it means for a place that its host cannot be looked at. */
+const STATES: Readonly<Partial<Record<ErrorCode, PlaceState>>> = {
+  ERR_HOST_UNREACHABLE: 'unreachable',
+  ERR_HOST_KEY_UNKNOWN: 'awaiting pin',
+};
 
 function unknownStatus({ pool, host, deployments }: Target): HostStatus {
   return {

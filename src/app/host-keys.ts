@@ -53,9 +53,9 @@ function sshdsOf(pool: PoolSpec, port: number | undefined): readonly SshdTarget[
   const jumps = ssh.jumps.map((jump, index) => jumpTarget(pool, ssh, jump, ssh.jumps.slice(0, index)));
   const hosts = pool.hosts.map((host): SshdTarget => {
     const { knownHosts, connectTimeoutMs, jumps } = effectivePool(pool, host).ssh ?? ssh;
-    const { name, address } = host;
+    const { name, address, hostKeyName } = host;
     const login = { knownHosts, connectTimeoutMs, jumps };
-    return { pool: pool.name, name, role: 'host', address, port: port ?? host.port, ...login };
+    return { pool: pool.name, name, role: 'host', address, port: port ?? host.port, hostKeyName, ...login };
   });
   return [...jumps, ...hosts];
 }

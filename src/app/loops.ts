@@ -1,8 +1,11 @@
 import { once } from 'node:events';
+import { lookEveryMs } from '../domain/discovery.ts';
 import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { AppDeps } from './deps.ts';
-import type { Target } from './host-journal.ts';
+import { idOf } from './host-journal.ts';
+import { type HostLoop, HostLoops } from './host-loops.ts';
+import type { DiscoveredPool } from './roster.ts';
 import type { LocalService } from './service.ts';
 import { Wake } from './wake.ts';
 
@@ -18,28 +21,32 @@ export class Loops {
   readonly #config: KacmeConfig;
   readonly #service: LocalService;
   readonly #deps: AppDeps;
-  readonly #hostWakes: readonly { readonly target: Target; readonly wake: Wake }[];
   readonly #certificateWakes: ReadonlyMap<string, Wake>;
   readonly #revocationWake = new Wake();
+  /** Undefined until the loops run. */
+  #hosts: HostLoops | undefined;
 
   constructor(config: KacmeConfig, service: LocalService, deps: AppDeps) {
     this.#config = config;
     this.#service = service;
     this.#deps = deps;
-    this.#hostWakes = service.fleet.targets().map((target) => ({ target, wake: new Wake() }));
     this.#certificateWakes = new Map(Object.keys(config.certificates).map((name) => [name, new Wake()]));
   }
 
   /** Resolves when `signal` aborts and every loop has ended. */
   async run(options: EffectOptions): Promise<void> {
     const prepared = await this.#prepare(options);
+    const hosts = new HostLoops((loop) => this.#keepInStep(loop, options));
+    this.#hosts = hosts;
+    hosts.follow(this.#service.fleet.targets());
     await Promise.all([
       ...(prepared ? [] : [this.#prepareAgain(options)]),
       ...Object.values(this.#config.certificates).map((spec) => this.#keepRenewed(spec, options)),
       ...(this.#certificateWakes.size === 0 ? [] : [this.#keepRevoking(options)]),
-      ...this.#hostWakes.map(({ target, wake }) => this.#keepInStep(target, wake, options)),
+      ...this.#service.roster.discovered.map((pool) => this.#keepLearning(pool, options)),
       untilAborted(options.signal),
     ]);
+    await hosts.ended();
   }
 
   /** Resolves to whether nothing failed. */
@@ -69,9 +76,16 @@ export class Loops {
   activated(certificate: string): void {
     this.#certificateWakes.get(certificate)?.wake();
     this.#revocationWake.wake();
-    for (const { target, wake } of this.#hostWakes) {
-      if (target.deployments.some((deployment) => deployment.certificate === certificate)) wake.wake();
-    }
+    this.#hosts?.wake(certificate);
+  }
+
+  /** Who has come is looked after at once; who has gone is let go when its present call has ended. */
+  rosterChanged(): void {
+    const { fleet } = this.#service;
+    const targets = fleet.targets();
+    fleet.retain(targets);
+    this.#deps.hosts.retain(targets);
+    this.#hosts?.follow(targets);
   }
 
   #keepRenewed(spec: CertificateSpec, options: EffectOptions): Promise<void> {
@@ -111,16 +125,29 @@ export class Loops {
     });
   }
 
-  #keepInStep(target: Target, wake: Wake, options: EffectOptions): Promise<void> {
+  #keepLearning(pool: DiscoveredPool, options: EffectOptions): Promise<void> {
     const { clock, random } = this.#deps;
-    return this.#repeat(`host ${target.pool.name}/${target.host.name}`, options, async () => {
-      const results = await this.#service.fleet.reconcile(target, options);
+    const { roster } = this.#service;
+    const everyMs = lookEveryMs(pool.discovery);
+    return this.#repeat(`hosts of ${pool.name}`, options, async () => {
+      await roster.look(pool, options);
+      const pauseMs = roster.failing(pool) ? Math.min(everyMs, PAUSE_MS) : everyMs;
+      await clock.sleep(pauseMs * (1 - random.uniform() / 10), options);
+      return 'again';
+    });
+  }
+
+  #keepInStep(loop: HostLoop, options: EffectOptions): Promise<void> {
+    const { clock, random } = this.#deps;
+    return this.#repeat(`host ${idOf(loop.target)}`, options, async () => {
+      if (loop.gone) return 'done';
+      const results = await this.#service.fleet.reconcile(loop.target, options);
       const lost = results.length > 0 && results.every(({ action }) => action === 'failed');
       const everyMs = lost
         ? Math.min(UNREACHABLE_RETRY_MS, this.#config.reconcile.everyMs)
         : this.#config.reconcile.everyMs;
       // A little early, never late: hosts must not be looked at in step, and drift is repaired within `every`.
-      await wake.sleep(everyMs * (1 - random.uniform() / 10), clock, options);
+      await loop.wake.sleep(everyMs * (1 - random.uniform() / 10), clock, options);
       return 'again';
     });
   }

@@ -1,6 +1,6 @@
 import { halfName, keyFamilyOf } from '../domain/dual.ts';
 import { KacmeError } from '../domain/errors.ts';
-import type { CertificateSpec, IssuerSpec, KacmeConfig } from '../domain/model.ts';
+import type { CertificateSpec, HostSpec, IssuerSpec, KacmeConfig, PoolSpec } from '../domain/model.ts';
 
 /**
  * The certificates that an operator named; every one for none. A dual one is named by its configured name, or one half of
@@ -42,11 +42,19 @@ export function assertPoolNamed({ deployments }: KacmeConfig, name: string): voi
   if (!known.includes(name)) throw unknownName('pool', name, known);
 }
 
-/** Throws `ERR_UNKNOWN_NAME` unless something is deployed to a host of this name. */
-export function assertHostNamed({ pools, deployments }: KacmeConfig, name: string): void {
+/**
+ * Throws `ERR_UNKNOWN_NAME` unless something is deployed to a host of this name. Without `hostsOf` nothing is known of
+ * the hosts that are discovered: then a name that may be one of theirs passes.
+ */
+export function assertHostNamed(
+  { pools, deployments }: KacmeConfig,
+  name: string,
+  hostsOf?: (pool: PoolSpec) => readonly HostSpec[],
+): void {
   const deployedTo = new Set(deployments.map(({ pool }) => pool));
   const hosts = Object.values(pools).filter((pool) => deployedTo.has(pool.name));
-  const known = new Set(hosts.flatMap((pool) => pool.hosts.map((host) => host.name)));
+  if (hostsOf === undefined && hosts.some(({ discovery }) => discovery !== undefined)) return;
+  const known = new Set(hosts.flatMap((pool) => (hostsOf?.(pool) ?? pool.hosts).map((host) => host.name)));
   if (!known.has(name)) throw unknownName('host', name, [...known]);
 }
 

@@ -16,6 +16,7 @@ import { Rehearsals } from './rehearsals.ts';
 import { RenewalInformation } from './renewal-info.ts';
 import { RenewalPlanner } from './renewal-planner.ts';
 import { Revocations } from './revocation.ts';
+import { Roster } from './roster.ts';
 
 /** Bounds what one kacme asks of a CA at a time. */
 export const ORDERS_IN_FLIGHT = 8;
@@ -32,6 +33,7 @@ export interface Parts {
   readonly planner: RenewalPlanner;
   readonly statuses: CertificateStatuses;
   readonly outlook: Outlook;
+  readonly roster: Roster;
   readonly fleet: Fleet;
   readonly adoption: Adoption;
 }
@@ -40,6 +42,7 @@ export function assembleParts(
   config: KacmeConfig,
   deps: AppDeps,
   shared: { readonly canaries: CanaryGate; readonly accounts: AccountLocks },
+  onRosterChanged: () => void,
 ): Parts {
   const bundles = new Bundles(config.keepBundles, deps);
   const authorities = new Authorities(config.issuers, deps, shared.accounts);
@@ -51,7 +54,8 @@ export function assembleParts(
   const planner = new RenewalPlanner({ renewalInfo, backoffs, rehearsals }, deps);
   const { clock } = deps;
   const ordersInFlight = ORDERS_IN_FLIGHT;
-  const fleet = new Fleet(config, bundles, shared.canaries, deps);
+  const roster = new Roster(config, deps, onRosterChanged);
+  const fleet = new Fleet(config, { bundles, canaries: shared.canaries, roster }, deps);
   return {
     config,
     deps,
@@ -63,6 +67,7 @@ export function assembleParts(
     planner,
     statuses: new CertificateStatuses({ bundles, renewalInfo, planner, backoffs, clock }),
     outlook: new Outlook(config, { authorities, bundles, planner, ordersInFlight }, deps),
+    roster,
     fleet,
     adoption: new Adoption(config, { bundles, accounts, fleet }, deps),
   };

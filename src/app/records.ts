@@ -303,3 +303,25 @@ function addUnverified(data: unknown): unknown {
     .parse(data);
   return { ...rollout, halted, halts: halted?.failures ?? 0, unverifiedOn: [] };
 }
+
+/** The hosts of a pool that are learned, as last known; `source` is who named them. */
+const Roster = z.object({
+  source: z.string(),
+  hosts: z
+    .array(
+      z.object({
+        name: z.string(),
+        address: z.string(),
+        port: z.int().positive(),
+        missingSince: maybe(Moment),
+      }),
+    )
+    .readonly(),
+});
+export type RosterRecord = z.output<typeof Roster>;
+/** `roster/<pool>` */
+export const rosterRecord = defineRecord<[pool: string], RosterRecord>({
+  name: 'roster',
+  data: Roster,
+  migrations: [],
+});

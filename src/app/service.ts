@@ -23,14 +23,16 @@ import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
 import type { Fleet } from './fleet.ts';
 import type { Target } from './host-journal.ts';
-import { assertHostNamed, assertPoolNamed, certificatesNamed } from './names.ts';
+import { assertPoolNamed, certificatesNamed } from './names.ts';
 import { assembleParts, ORDERS_IN_FLIGHT, type Parts } from './parts.ts';
 import { Preflight } from './preflight.ts';
+import { presentTargets, unlearnedPools } from './present-targets.ts';
 import { reloadHosts } from './reload.ts';
 import { foreseeRenewal, renewOne } from './renew-command.ts';
 import type { RenewalPlan } from './renewal-planner.ts';
 import { revokeCertificates } from './revoke-command.ts';
 import { rollBackOne, whoseBundle } from './rollback.ts';
+import type { Roster } from './roster.ts';
 import { SingleFlight } from './single-flight.ts';
 import { failedResult, summarize } from './summary.ts';
 
@@ -56,6 +58,8 @@ export interface LocalServiceOptions {
   readonly mandate: Mandate | undefined;
   readonly coordination?: Coordination;
   readonly onActivated?: (certificate: string) => void;
+  /** Hosts have come, gone or moved. */
+  readonly onRosterChanged?: () => void;
 }
 
 /**
@@ -64,6 +68,7 @@ export interface LocalServiceOptions {
  */
 export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'> {
   readonly fleet: Fleet;
+  readonly roster: Roster;
   readonly #parts: Parts;
   readonly #mandate: Mandate | undefined;
   readonly #coordination: Coordination;
@@ -76,19 +81,22 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
     this.#mandate = options.mandate;
     this.#coordination = options.coordination ?? newCoordination(deps);
     this.#onActivated = options.onActivated ?? (() => {});
-    this.#parts = assembleParts(config, deps, this.#coordination);
+    this.#parts = assembleParts(config, deps, this.#coordination, options.onRosterChanged ?? (() => {}));
     this.fleet = this.#parts.fleet;
+    this.roster = this.#parts.roster;
   }
 
   async status({ signal }: { signal: AbortSignal }): Promise<Status> {
     if (this.#mandate === undefined) {
-      await waitForAll(this.fleet.targets().map((target) => this.fleet.inspect(target, { signal })));
+      const targets = await this.#targets({}, { signal });
+      await waitForAll(targets.map((target) => this.fleet.inspect(target, { signal })));
     }
     return this.remembered({ signal });
   }
 
   /** What the store and earlier observations tell, without a look at any host. */
   async remembered({ signal }: { signal: AbortSignal }): Promise<Status> {
+    await this.roster.restore({ signal });
     const specs = Object.values(this.#parts.config.certificates);
     const certificates = await waitForAll(specs.map((spec) => this.#parts.statuses.of(spec, { signal })));
     return {
@@ -96,17 +104,20 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
       role: this.#mandate === undefined ? 'offline' : 'leading',
       certificates,
       hosts: this.fleet.statuses(new Map(certificates.map(({ name, generation }) => [name, generation]))),
+      discoveries: this.roster.statuses(),
     };
   }
 
   /** With a preflight of its own: an answer of half a minute ago is no finding. */
-  check(surroundings: CheckSurroundings, options: CommandOptions): Promise<CheckReport> {
+  async check(surroundings: CheckSurroundings, options: CommandOptions): Promise<CheckReport> {
+    const targets = await this.#targets({}, options);
     const checked = {
       config: this.#parts.config,
       authorities: this.#parts.authorities,
       bundles: this.#parts.bundles,
       preflight: new Preflight(this.#parts.deps),
-      targets: this.fleet.targets(),
+      targets,
+      discoveries: this.roster.statuses(),
     };
     return checkEverything(checked, this.#parts.deps, surroundings, options);
   }
@@ -139,8 +150,8 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
     const certificates = await this.prepare(options);
     for (const { certificate, action, reason } of certificates)
       onProgress({ message: `${certificate}: ${action} (${reason})` });
-    const places = await this.#distribute(this.fleet.targets(), options, onProgress);
-    return summarize(certificates, places);
+    const places = await this.#distribute(await this.#targets({}, options), options, onProgress);
+    return summarize(certificates, places, unlearnedPools(this.#parts));
   }
 
   /**
@@ -181,10 +192,9 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
       return summarize(await waitForAll(plans), []);
     }
     const issue: LocalService['issue'] = (...order) => this.issue(...order);
-    const { certificates, places } = await this.#changeEach(specs, { signal, onProgress }, (spec, options) =>
+    return this.#changeEach(specs, { signal, onProgress }, (spec, options) =>
       renewOne(this.#parts, spec, { force, issue }, options),
     );
-    return summarize(certificates, places);
   }
 
   /** Changes certificates, then brings those with a new generation to their hosts. */
@@ -195,19 +205,21 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
       spec: CertificateSpec,
       options: EffectOptions & Pick<CommandOptions, 'onProgress'>,
     ) => Promise<CertificateResult>,
-  ): Promise<{
-    readonly certificates: readonly CertificateResult[];
-    readonly places: readonly PlaceResult[];
-  }> {
+  ): Promise<Summary> {
     const options = this.#effects(signal);
     const sinceMs = this.#parts.deps.clock.monotonicMs();
     const certificates = await waitForAll(specs.map((spec) => change(spec, { ...options, onProgress })));
     const changed = certificates
       .filter(({ action }) => action !== 'kept' && action !== 'failed')
       .map(({ certificate }) => certificate);
-    const targets = this.fleet.targets({ certificates: changed });
+    if (changed.length === 0) return summarize(certificates, []);
+    const targets = await this.#targets({ certificates: changed }, options);
     const places = await this.#distribute(targets, { ...options, sinceMs }, onProgress);
-    return { certificates, places: places.filter(({ certificate }) => changed.includes(certificate)) };
+    return summarize(
+      certificates,
+      places.filter(({ certificate }) => changed.includes(certificate)),
+      unlearnedPools(this.#parts),
+    );
   }
 
   async reload(
@@ -215,14 +227,10 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
     { signal, onProgress }: CommandOptions,
   ): Promise<ReloadSummary> {
     if (pool !== undefined) assertPoolNamed(this.#parts.config, pool);
-    if (host !== undefined) assertHostNamed(this.#parts.config, host);
-    const targets = this.fleet
-      .targets({ host })
-      .filter((target) => (pool ?? target.pool.name) === target.pool.name);
-    return reloadHosts(this.#parts.config, targets, this.#parts.deps, {
-      ...this.#effects(signal),
-      onProgress,
-    });
+    const effects = this.#effects(signal);
+    const all = await this.#targets({ host }, effects);
+    const targets = all.filter((target) => (pool ?? target.pool.name) === target.pool.name);
+    return reloadHosts(this.#parts.config, targets, this.#parts.deps, { ...effects, onProgress });
   }
 
   async rollback(
@@ -231,16 +239,11 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
   ): Promise<Summary> {
     const named = certificatesNamed(this.#parts.config, [name]);
     const specs = await whoseBundle(named, to, this.#parts.bundles, { signal });
-    const { certificates, places } = await this.#changeEach(
-      specs,
-      { signal, onProgress },
-      async (spec, options) => {
-        const result = await rollBackOne(this.#parts, spec, to, options);
-        if (result.action === 'rolled back') this.#onActivated(spec.name);
-        return result;
-      },
-    );
-    return summarize(certificates, places);
+    return this.#changeEach(specs, { signal, onProgress }, async (spec, options) => {
+      const result = await rollBackOne(this.#parts, spec, to, options);
+      if (result.action === 'rolled back') this.#onActivated(spec.name);
+      return result;
+    });
   }
 
   async adopt(
@@ -250,6 +253,7 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
     const { config, adoption } = this.#parts;
     const effects = dryRun ? undefined : this.#effects(signal);
     const specs = certificatesNamed(config, names);
+    await this.roster.ensure({ signal, mandate: this.#mandate });
     const found = await adoption.find(origin, specs, { signal });
     const { problems } = found;
     for (const { where, reason } of problems) onProgress({ message: `${where}: not read (${reason})` });
@@ -262,10 +266,9 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
       if (result.action === 'adopted') this.#onActivated(spec.name);
       return result;
     };
-    const { certificates, places } = dryRun
-      ? { certificates: await waitForAll(specs.map(adopt)), places: [] }
+    const summary = dryRun
+      ? summarize(await waitForAll(specs.map(adopt)), [], unlearnedPools(this.#parts))
       : await this.#changeEach(specs, { signal, onProgress }, adopt);
-    const summary = summarize(certificates, places);
     const whole = problems.length === 0 && accounts.every(({ action }) => action !== 'failed');
     const outcome = summary.outcome === 'done' && !whole ? 'partly' : summary.outcome;
     return { ...summary, outcome, accounts, problems };
@@ -280,7 +283,7 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
         await this.issue(spec, issuer, reason, options);
       },
       distribute: async (certificate: string) => {
-        const targets = this.fleet.targets({ certificates: [certificate] });
+        const targets = await this.#targets({ certificates: [certificate] }, options);
         const places = await this.#distribute(targets, { ...options, sinceMs }, onProgress);
         return places.filter((place) => place.certificate === certificate);
       },
@@ -300,9 +303,10 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
     { host }: { host: string | undefined },
     { signal, onProgress }: CommandOptions,
   ): Promise<Summary> {
-    if (host !== undefined) assertHostNamed(this.#parts.config, host);
-    const targets = this.fleet.targets({ host });
-    return summarize([], await this.#distribute(targets, this.#effects(signal), onProgress));
+    const effects = this.#effects(signal);
+    const targets = await this.#targets({ host }, effects);
+    const places = await this.#distribute(targets, effects, onProgress);
+    return summarize([], places, host === undefined ? unlearnedPools(this.#parts) : []);
   }
 
   /** Like `RenewalPlanner.decide`. */
@@ -332,6 +336,13 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
     const lane = this.#dualOrders.get(dual) ?? new Lane(1);
     this.#dualOrders.set(dual, lane);
     return lane;
+  }
+
+  #targets(
+    only: Parameters<typeof presentTargets>[1],
+    { signal }: { signal: AbortSignal },
+  ): Promise<readonly Target[]> {
+    return presentTargets(this.#parts, only, { signal, mandate: this.#mandate });
   }
 
   async #distribute(

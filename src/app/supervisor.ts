@@ -210,8 +210,10 @@ export class Supervisor implements KacmeService {
       mandate,
       coordination: this.#coordination,
       onActivated: (certificate) => loops.activated(certificate),
+      onRosterChanged: () => loops.rosterChanged(),
     });
     const loops = new Loops(config, service, deps);
+    await service.roster.restore({ signal: AbortSignal.any([signal, mandate.signal]) });
     deps.hosts.retain(service.fleet.targets());
     this.#leading = { service, mandate, stop: signal, restart };
     deps.log.info(

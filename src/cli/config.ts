@@ -111,11 +111,12 @@ Exit status: 0 done, 2 the file exists or cannot be written`,
 
 function countThings({ issuers, certificates, pools, deployments }: KacmeConfig): string {
   const hosts = Object.values(pools).reduce((sum, pool) => sum + pool.hosts.length, 0);
+  const discovered = Object.values(pools).filter(({ discovery }) => discovery !== undefined).length;
   return [
     count(Object.keys(issuers).length, 'issuer'),
     count(Object.keys(certificates).length, 'certificate'),
     count(Object.keys(pools).length, 'pool'),
-    count(hosts, 'host'),
+    count(hosts, 'host') + (discovered === 0 ? '' : ` and those of ${count(discovered, 'source')}`),
     count(deployments.length, 'deployment'),
   ].join(', ');
 }

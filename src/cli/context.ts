@@ -50,6 +50,11 @@ export interface CliContext {
     request: ScanRequest,
     cancellation: { signal: AbortSignal },
   ): Promise<readonly HostKeyScan[]>;
+  /** The configuration with the hosts that are to be discovered now, those of other pools than `pool` left out. */
+  discoverHosts(
+    config: KacmeConfig,
+    request: { readonly pool: string | undefined; readonly signal: AbortSignal },
+  ): Promise<KacmeConfig>;
   /** Runs the service; resolves after a clean stop, which `signal` asks for. */
   serve(options: GlobalOptions, cancellation: { signal: AbortSignal }): Promise<void>;
 }

@@ -11,13 +11,17 @@ interface SnippetOptions {
   readonly host?: string;
 }
 
-export function haproxyCommand(context: Pick<CliContext, 'signal' | 'stdout'>): Command {
+type SnippetContext = Pick<CliContext, 'signal' | 'stdout' | 'discoverHosts'>;
+
+export function haproxyCommand(context: SnippetContext): Command {
   return new Command('haproxy')
-    .description('Configuration of HAProxy that fits that of kacme; works offline')
+    .description(
+      'Configuration of HAProxy that fits that of kacme; works offline, but for hosts that are discovered',
+    )
     .addCommand(snippetCommand(context));
 }
 
-function snippetCommand({ signal, stdout }: Pick<CliContext, 'signal' | 'stdout'>): Command {
+function snippetCommand({ signal, stdout, discoverHosts }: SnippetContext): Command {
   return new Command('snippet')
     .description("Print what a host's haproxy.cfg needs for kacme: sockets, challenges, crt, verification")
     .option('--pool <pool>', 'a host of this pool (default: the only pool)')
@@ -33,7 +37,8 @@ Exit status: 0 done, 2 wrong usage or configuration`,
     )
     .action(async (options: SnippetOptions, command: Command) => {
       const config = await loadConfig(globalOptions(command).configPaths, { signal });
-      stdout.write(haproxySnippet(placeOf(config, options)));
+      const known = await discoverHosts(config, { pool: options.pool, signal });
+      stdout.write(haproxySnippet(placeOf(known, options)));
     });
 }
 

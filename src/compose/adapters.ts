@@ -14,6 +14,7 @@ import { createPki } from '../pki/pki.ts';
 import type { StateStore } from '../ports/state-store.ts';
 import { runLocalCommand } from '../ssh/local-command.ts';
 import { openHostSession } from '../ssh/open-session.ts';
+import { wireHostDirectory } from './directory.ts';
 import { loadRegisteredDomain } from './registered-domain.ts';
 import type { Releasers } from './releasers.ts';
 import { systemClock, systemRandom } from './system.ts';
@@ -61,6 +62,7 @@ export function wireAdapters({
       random,
       pki: createPki(),
       hosts,
+      directory: wireHostDirectory(),
       connectCertificateAuthority: authorities.connect,
       readForeignDirectory,
       loadRegisteredDomain,

@@ -11,6 +11,9 @@ export interface Plain {
   readonly pools?: unknown;
   readonly hosts?: unknown;
   readonly host?: unknown;
+  readonly dns?: unknown;
+  readonly srv?: unknown;
+  readonly refresh?: unknown;
   readonly name?: unknown;
   readonly local?: unknown;
   readonly reload?: unknown;

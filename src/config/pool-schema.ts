@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { parseEndpoint } from './address.ts';
+import { DISCOVERY_EXPECTED, Discovery } from './discovery-schema.ts';
 import { perFamily } from './dual-schema.ts';
 import {
   absolutePath,
@@ -108,19 +109,25 @@ const Host = z.union(
   },
 );
 
+const HOSTS_EXPECTED = `expected a list of hosts, such as [10.0.0.11, "10.0.0.12:2985"], or ${DISCOVERY_EXPECTED}`;
+
 /** `pools.NAME`. */
 export const Pool = section(
   {
     hosts: z
-      .array(Host, {
-        error: ({ input }) =>
-          typeof input === 'object' && input !== null && 'srv' in input
-            ? 'discovery by SRV records does not exist in kacme yet: list the hosts'
-            : 'expected a list of hosts, such as [10.0.0.11, "10.0.0.12:2985"]',
-      })
-      .min(1, 'expected at least one host')
+      .union(
+        [
+          z
+            .array(Host, { error: HOSTS_EXPECTED })
+            .min(1, 'expected at least one host, or where they are learned from'),
+          Discovery,
+        ],
+        {
+          error: ({ input }) => (Array.isArray(input) ? 'expected at least one host' : HOSTS_EXPECTED),
+        },
+      )
       .optional()
-      .describe("Addresses of the hosts' sshd. A local pool needs none."),
+      .describe("Addresses of the hosts' sshd, or where they are learned from. A local pool needs none."),
     local: flag().prefault(false).describe('HAProxy runs on this very machine: no SSH.'),
     ssh: Ssh.optional().describe('How to log in. Required unless the pool is local.'),
     haproxy: Haproxy.describe("HAProxy's sockets; at least one."),

@@ -1,6 +1,7 @@
 import { stringify } from 'yaml';
 import type {
   DeploymentSpec,
+  DiscoverySpec,
   HaproxySpec,
   HostSpec,
   IssuerSpec,
@@ -95,6 +96,7 @@ function describeProxy({ url, credentials }: ProxySpec) {
 
 function describePool({
   hosts,
+  discovery,
   ssh,
   haproxy,
   verify,
@@ -102,7 +104,10 @@ function describePool({
   stopAfter,
 }: PoolSpec): ConfigInput['pools'][string] {
   return {
-    hosts: hosts.map((host) => describeHost(host, { local: ssh === undefined })),
+    hosts:
+      discovery === undefined
+        ? hosts.map((host) => describeHost(host, { local: ssh === undefined }))
+        : describeDiscovery(discovery),
     local: ssh === undefined,
     ssh: ssh && {
       user: ssh.user,
@@ -118,6 +123,16 @@ function describePool({
     verify: describeVerify(verify),
     parallel,
     stopAfter,
+  };
+}
+
+function describeDiscovery(source: DiscoverySpec): ConfigInput['pools'][string]['hosts'] {
+  if (source.kind === 'file') return { file: source.path };
+  const { kind, name, resolvers, refreshMs } = source;
+  return {
+    [kind]: name,
+    refresh: formatDuration(refreshMs),
+    resolvers: resolvers?.map(formatEndpoint),
   };
 }
 

@@ -3,6 +3,7 @@ import { halfName, keyFamilyOf } from '../domain/dual.ts';
 import type {
   CertificateSpec,
   DeploymentSpec,
+  DiscoverySpec,
   HostSpec,
   JumpSpec,
   KacmeConfig,
@@ -16,7 +17,9 @@ import { type ConfigOutput, DEFAULT_PASSES } from './schema.ts';
 
 type PoolOutput = ConfigOutput['pools'][string];
 type SshOutput = NonNullable<PoolOutput['ssh']>;
-type HostOutput = NonNullable<PoolOutput['hosts']>[number];
+type HostsOutput = NonNullable<PoolOutput['hosts']>;
+type HostOutput = Extract<HostsOutput, readonly unknown[]>[number];
+type DiscoveryOutput = Exclude<HostsOutput, readonly unknown[]>;
 type DeploymentOutput = ConfigOutput['deployments'][number];
 
 /** Gives things their names and absent keys their meaning. Cannot fail: the schema and the rules have passed. */
@@ -87,8 +90,21 @@ function resolvePool(pool: PoolOutput, name: string): PoolSpec {
     stopAfter: pool.stopAfter,
   };
   const defaultPort = ssh?.port ?? 22;
-  const hosts = pool.hosts ?? [{ host: '127.0.0.1' }];
+  const { hosts = [{ host: '127.0.0.1' }] } = pool;
+  if (!Array.isArray(hosts)) return { ...shared, hosts: [], discovery: resolveDiscovery(hosts, defaultPort) };
   return { ...shared, hosts: hosts.map((host) => resolveHost(host, shared, defaultPort)) };
+}
+
+const DEFAULT_REFRESH_MS = 60_000;
+
+/** The rules have seen to it that there is exactly one source. */
+function resolveDiscovery(
+  { dns, srv, file: path = '', resolvers, refresh: refreshMs = DEFAULT_REFRESH_MS }: DiscoveryOutput,
+  port: number,
+): DiscoverySpec {
+  if (dns !== undefined) return { kind: 'dns', name: dns, port, resolvers, refreshMs };
+  if (srv !== undefined) return { kind: 'srv', name: srv, resolvers, refreshMs };
+  return { kind: 'file', path, port };
 }
 
 function resolveJumps({ jump = [], ...pool }: SshOutput): readonly JumpSpec[] {

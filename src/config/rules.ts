@@ -76,8 +76,10 @@ function poolRules(path: ConfigPath, pool: Plain): Mistake[] {
     (name) => name,
   );
   mistakes.push(...reloadRules(path, pool));
+  if (isMap(pool.hosts)) mistakes.push(...discoveryRules([...path, 'hosts'], pool.hosts));
   if (pool.local === true) {
     const reason = 'a local pool is this machine alone';
+    if (isMap(pool.hosts)) mistakes.push({ path: [...path, 'hosts'], message: `remove it: ${reason}` });
     const login = ['port', 'user', 'identity', 'sftp'].filter((key) => Object.hasOwn(mapOf(hosts[0]), key));
     for (const key of login)
       mistakes.push({ path: [...path, 'hosts', 0, key], message: `remove it: ${reason}` });
@@ -91,6 +93,21 @@ function poolRules(path: ConfigPath, pool: Plain): Mistake[] {
   if (pool.hosts === undefined) mistakes.push({ path: [...path, 'hosts'], message: unless });
   if (pool.ssh === undefined) mistakes.push({ path: [...path, 'ssh'], message: unless });
   return mistakes;
+}
+
+function discoveryRules(path: ConfigPath, source: Plain): Mistake[] {
+  const kinds = ['dns', 'srv', 'file'].filter((kind) => Object.hasOwn(source, kind));
+  if (kinds.length !== 1) {
+    const message =
+      kinds.length === 0
+        ? 'expected dns, srv or file: where the hosts are learned from'
+        : `expected one of ${kinds.join(', ')}: a pool has one source`;
+    return [{ path, message }];
+  }
+  if (kinds[0] !== 'file') return [];
+  return ['refresh', 'resolvers']
+    .filter((key) => Object.hasOwn(source, key))
+    .map((key) => ({ path: [...path, key], message: 'remove it: a file is watched, DNS is not asked' }));
 }
 
 function reloadRules(path: ConfigPath, { reload, haproxy }: Plain): Mistake[] {

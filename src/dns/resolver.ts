@@ -1,6 +1,6 @@
 import type { Resolver as NodeResolver } from 'node:dns/promises';
 import type { CaaRecord } from '../domain/caa.ts';
-import type { DnsAnswer } from '../domain/dns.ts';
+import type { DnsAnswer, ServiceRecord } from '../domain/dns.ts';
 import type { Listen } from '../domain/model.ts';
 import type { Resolver } from '../ports/resolver.ts';
 import { readCaaRecord } from './caa-record.ts';
@@ -63,6 +63,7 @@ export function createResolver({ resolvers }: ResolverOptions): Resolver {
       ]);
       return { ipv4, ipv6 };
     },
+    services: (name, options) => ask(name, resolveServices, options),
     caa: (name, options) => ask(name, resolveCaa, options),
   };
 }
@@ -70,6 +71,14 @@ export function createResolver({ resolvers }: ResolverOptions): Resolver {
 /** An answer that is there, and that Node does not show whole. */
 interface Unreadable {
   readonly unreadable: string;
+}
+
+async function resolveServices(resolver: NodeResolver, name: string): Promise<readonly ServiceRecord[]> {
+  const records = await resolver.resolveSrv(name);
+  return records.map((record) => ({
+    target: record.name.toLowerCase().replace(/\.$/, ''),
+    port: record.port,
+  }));
 }
 
 async function resolveCaa(resolver: NodeResolver, name: string): Promise<readonly CaaRecord[] | Unreadable> {

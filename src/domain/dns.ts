@@ -17,6 +17,12 @@ export type DnsAnswer<T> =
       readonly detail: string;
     };
 
+/** An SRV record (RFC 2782), as far as it says where a service is; `target` is in lower case, without the final dot. */
+export interface ServiceRecord {
+  readonly target: string;
+  readonly port: number;
+}
+
 type DnsFailure = Extract<DnsAnswer<never>, { readonly detail: string }>;
 
 export interface AddressAnswers {

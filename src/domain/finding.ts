@@ -1,4 +1,4 @@
-import { type ErrorCode, type KacmeError, reportError } from './errors.ts';
+import { type ErrorCode, type ErrorReport, type KacmeError, reportError } from './errors.ts';
 import type { Summary } from './status.ts';
 
 /** What `kacme check` found out about one thing, before it hurts. */
@@ -46,7 +46,10 @@ export class Findings {
   }
 
   error(check: string, error: KacmeError): void {
-    const { code, message: reason, remedy } = reportError(error);
+    this.report(check, reportError(error));
+  }
+
+  report(check: string, { code, message: reason, remedy }: ErrorReport): void {
     this.list.push({ ...this.#of, check, state: 'failed', reason, code, remedy });
   }
 

@@ -71,6 +71,8 @@ export interface HostSpec {
   /** A name, or an IP address in its canonical form (RFC 5952), without brackets. */
   readonly address: string;
   readonly port: number;
+  /** Under which its host key may be pinned besides the address: the target of the SRV record that led to it. */
+  readonly hostKeyName?: string;
   /** In what the host differs from its pool, each section whole: see `effectivePool`. */
   readonly overrides?: Partial<Pick<PoolSpec, 'ssh' | 'haproxy' | 'verify'>>;
 }
@@ -125,10 +127,30 @@ export interface VerifySpec {
   readonly timeoutMs: number;
 }
 
+/** What names the hosts of a pool, and is asked again and again. */
+export type DiscoverySpec =
+  /** A and AAAA records: each address is a host, whose sshd answers at `port`. */
+  | (DnsSource & { readonly kind: 'dns'; readonly port: number })
+  /** SRV records (RFC 2782): each target and port is a host. */
+  | (DnsSource & { readonly kind: 'srv' })
+  /** One host a line; `port` is that of those without one. */
+  | { readonly kind: 'file'; readonly path: string; readonly port: number };
+
+interface DnsSource {
+  readonly name: string;
+  /** Asked in this order; undefined: those of the system. */
+  readonly resolvers: readonly Listen[] | undefined;
+  /** Between two looks. */
+  readonly refreshMs: number;
+}
+
 /** Hosts that are configured alike. */
 export interface PoolSpec {
   readonly name: string;
+  /** As listed. Empty when they are discovered: who they are at present, `Roster` knows. */
   readonly hosts: readonly HostSpec[];
+  /** Where the hosts are learned from, in the place of a list. */
+  readonly discovery?: DiscoverySpec;
   /** `undefined` exactly when the pool is `local: true`. */
   readonly ssh: SshSpec | undefined;
   readonly haproxy: HaproxySpec;

@@ -9,6 +9,27 @@ export interface Status {
   readonly role: 'leading' | 'standby' | 'offline';
   readonly certificates: readonly CertificateStatus[];
   readonly hosts: readonly HostStatus[];
+  /** One for each pool whose hosts are learned. */
+  readonly discoveries: readonly DiscoveryStatus[];
+}
+
+/** Where the hosts of a pool are learned from, and how that goes. */
+export interface DiscoveryStatus {
+  readonly pool: string;
+  /** Such as `SRV records of _haproxy-ssh._tcp.example.org`. */
+  readonly source: string;
+  /** How many hosts the pool has at present. */
+  readonly hosts: number;
+  /** When this process last got an answer. */
+  readonly answeredAt: string | undefined;
+  /** Hosts that the last answer lacked: they go when the next one lacks them, too. */
+  readonly missing: readonly string[];
+  /** Hosts that are not served, and why. */
+  readonly leftOut: readonly { readonly name: string; readonly reason: string }[];
+  /** What the last answer left open. */
+  readonly doubts: readonly string[];
+  /** Why there is no answer; those known before stay. */
+  readonly failure: (ErrorReport & { readonly since: string }) | undefined;
 }
 
 export interface CertificateStatus {
@@ -59,6 +80,8 @@ export type PlaceState =
   | 'foreign'
   | 'failed'
   | 'unreachable'
+  /** No key of the host is pinned: nothing is sent to it until an operator has done so. */
+  | 'awaiting pin'
   /** Not looked at yet. */
   | 'unknown';
 
@@ -136,6 +159,8 @@ export interface Summary {
   readonly outcome: 'done' | 'partly' | 'failed';
   readonly certificates: readonly CertificateResult[];
   readonly places: readonly PlaceResult[];
+  /** Pools whose hosts could not be learned: who was known was served. */
+  readonly unlearned?: readonly { readonly pool: string; readonly failure: ErrorReport }[];
 }
 
 /** What `kacme adopt` did; `problems` are sources that told nothing. */

@@ -93,6 +93,15 @@ async function createBoard(version: string, acmeRequests: AcmeRequests): Promise
     ),
     reachable: gauge('host_reachable', '1 when the last look at the host succeeded.', ['pool', 'host']),
     inSync: gauge('place_in_sync', '1 when the host holds what it should.', ['pool', 'host', 'certificate']),
+    discovered: gauge('discovery_hosts', 'Hosts of a pool that are learned, as last known.', ['pool']),
+    learned: gauge('discovery_success', '1 when the last look at the source of a pool gave an answer.', [
+      'pool',
+    ]),
+    answeredAt: gauge(
+      'discovery_last_answer_timestamp_seconds',
+      'When the source last answered, Unix time.',
+      ['pool'],
+    ),
   };
   return { registry, show: (status) => showStatus(gauges, status) };
 }
@@ -106,6 +115,9 @@ interface Gauges {
   readonly failures: Gauge<'certificate'>;
   readonly reachable: Gauge<'pool' | 'host'>;
   readonly inSync: Gauge<'pool' | 'host' | 'certificate'>;
+  readonly discovered: Gauge<'pool'>;
+  readonly learned: Gauge<'pool'>;
+  readonly answeredAt: Gauge<'pool'>;
 }
 
 function showStatus(gauges: Gauges, status: Status): void {
@@ -117,6 +129,12 @@ function showStatus(gauges: Gauges, status: Status): void {
     setMoment(gauges.lastSuccess, certificate, lastSuccess);
     setMoment(gauges.lastFailure, certificate, lastFailure?.at);
     gauges.failures.set({ certificate }, lastFailure?.failures ?? 0);
+  }
+  for (const { pool, hosts, answeredAt, failure } of status.discoveries) {
+    gauges.discovered.set({ pool }, hosts);
+    if (failure !== undefined || answeredAt !== undefined)
+      gauges.learned.set({ pool }, failure === undefined ? 1 : 0);
+    if (answeredAt !== undefined) gauges.answeredAt.set({ pool }, Date.parse(answeredAt) / 1000);
   }
   for (const { pool, host, reachable, places } of status.hosts) {
     if (reachable !== undefined) gauges.reachable.set({ pool, host }, reachable ? 1 : 0);

@@ -8,6 +8,8 @@ export interface SshdTarget {
   readonly role: 'host' | 'jump host';
   readonly address: string;
   readonly port: number;
+  /** Under which its keys are to be pinned, in the place of the address. */
+  readonly hostKeyName?: string | undefined;
   /** Where its keys are pinned, or will be. */
   readonly knownHosts: string;
   /** Bound of each connection on the way to it, and of the asking. */
@@ -34,7 +36,7 @@ export interface ScannedHostKey {
   readonly knownHostsLine: string;
 }
 
-export interface HostKeyScan extends Omit<SshdTarget, 'connectTimeoutMs' | 'jumps'> {
+export interface HostKeyScan extends Omit<SshdTarget, 'hostKeyName' | 'connectTimeoutMs' | 'jumps'> {
   readonly keys: readonly ScannedHostKey[];
   /** What ended the scan early; the keys seen before it are there. */
   readonly failure: ErrorReport | undefined;

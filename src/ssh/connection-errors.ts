@@ -19,6 +19,8 @@ export interface Endpoint {
   readonly name: string;
   readonly address: string;
   readonly port: number;
+  /** Another name that its key may be pinned under. */
+  readonly hostKeyName?: string | undefined;
   /** Bound of TCP connect, handshake and login together, without the wait for a turn. */
   readonly connectTimeoutMs: number;
 }

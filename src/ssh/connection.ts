@@ -157,8 +157,8 @@ export class SshConnection {
   }
 
   #configuration({ identity, knownHosts }: SshCredentials): ConnectConfig {
-    const { address, port, user } = this.target;
-    const endpoint = { host: address, port };
+    const { address, port, hostKeyName: alias, user } = this.target;
+    const endpoint = { host: address, port, alias };
     let offered = false;
     return {
       sock: this.#socket,

@@ -43,6 +43,8 @@ export type HostKeyVerdict =
 export interface HostEndpoint {
   readonly host: string;
   readonly port: number;
+  /** Another name that its key may be pinned under, looked at before `host`. */
+  readonly alias?: string | undefined;
 }
 
 /** What ssh2 can verify. SHA-1 signatures (`ssh-rsa` as an algorithm, RFC 8332) are left out on purpose. */
@@ -105,7 +107,7 @@ function parseLine(content: string): ParsedLine {
 export function judgeHostKey(knownHosts: KnownHosts, endpoint: HostEndpoint, key: Buffer): HostKeyVerdict {
   const same = (entry: KnownHostsEntry) => entry.key.equals(key);
   // A revocation counts under either name: there is no reading of the file in which this key is welcome.
-  const names = [nameOf(endpoint), endpoint.host.toLowerCase()];
+  const names = namesOf(endpoint);
   const revoked = knownHosts.entries.find(
     (entry) => entry.revoked && same(entry) && names.some((name) => entry.pattern(name)),
   );
@@ -133,9 +135,17 @@ export function hostKeyAlgorithms(knownHosts: KnownHosts, endpoint: HostEndpoint
  */
 function entriesFor(knownHosts: KnownHosts, endpoint: HostEndpoint): readonly KnownHostsEntry[] {
   const usable = knownHosts.entries.filter((entry) => !entry.revoked);
-  const exact = usable.filter((entry) => entry.pattern(nameOf(endpoint)));
-  if (exact.length > 0) return exact;
-  return usable.filter((entry) => entry.pattern(endpoint.host.toLowerCase()));
+  for (const name of namesOf(endpoint)) {
+    const entries = usable.filter((entry) => entry.pattern(name));
+    if (entries.length > 0) return entries;
+  }
+  return [];
+}
+
+/** In the order in which they are looked up. */
+function namesOf({ alias, host, port }: HostEndpoint): readonly string[] {
+  const hosts = alias === undefined ? [host] : [alias, host];
+  return hosts.flatMap((name) => [nameOf({ host: name, port }), name.toLowerCase()]);
 }
 
 /** As known_hosts calls it: `host`, or `[host]:port`. */
@@ -144,8 +154,8 @@ function nameOf({ host, port }: HostEndpoint): string {
 }
 
 /** The line that pins this key. */
-export function knownHostsLine(endpoint: HostEndpoint, key: Buffer): string {
-  return `${nameOf(endpoint)} ${hostKeyType(key)} ${key.toString('base64')}`;
+export function knownHostsLine({ alias, host, port }: HostEndpoint, key: Buffer): string {
+  return `${nameOf({ host: alias ?? host, port })} ${hostKeyType(key)} ${key.toString('base64')}`;
 }
 
 /** The type that a public key blob states of itself (RFC 4253 section 6.6); undefined when it is damaged. */

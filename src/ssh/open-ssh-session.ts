@@ -42,8 +42,8 @@ export class SshSessions {
 
 function targetOf({ pool, host, ssh }: SshHost): SshTarget {
   const { user, identity, connectTimeoutMs, jumps } = ssh;
-  const { name, address, port } = host;
+  const { name, address, port, hostKeyName } = host;
   const place = [host, ...jumps.toReversed()].map(endpointText).join(' through ');
   const label = `${hostLabel(pool, host)} (${place})`;
-  return { label, name, address, port, user, identity, connectTimeoutMs };
+  return { label, name, address, port, hostKeyName, user, identity, connectTimeoutMs };
 }

@@ -28,7 +28,7 @@ export function scanHostKeys(dependencies: SshDependencies): ScanHostKeys {
   const surroundings = { ...dependencies, knownHostsFiles, turns: new LoginTurns() };
   const jumpHosts = new JumpHosts(surroundings);
   return async (target, { signal }) => {
-    const { connectTimeoutMs, jumps, ...sshd } = target;
+    const { connectTimeoutMs, jumps, hostKeyName: _, ...sshd } = target;
     const keys: HostKeyScan['keys'][number][] = [];
     try {
       const knownHosts = await knownHostsFiles.readIfThere(target.knownHosts, { signal });
@@ -51,8 +51,8 @@ function endpointOf({ pool, name, role, address, port, connectTimeoutMs, jumps }
   return { label, name, address, port, connectTimeoutMs };
 }
 
-function describeKey({ address, port }: SshdTarget, key: Buffer, knownHosts: KnownHosts) {
-  const endpoint = { host: address, port };
+function describeKey({ address, port, hostKeyName: alias }: SshdTarget, key: Buffer, knownHosts: KnownHosts) {
+  const endpoint = { host: address, port, alias };
   const keyType = hostKeyType(key) ?? 'unknown type';
   const { standing, pinned } = standingOf(keyType, judgeHostKey(knownHosts, endpoint, key));
   return {

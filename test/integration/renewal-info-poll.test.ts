@@ -69,6 +69,7 @@ function renewalInformation(deps: typeof app.deps): RenewalInformation {
       retain: () => {},
       close: async () => {},
     },
+    directory: { hosts: () => Promise.reject(new Error('no host is discovered')) },
     connectCertificateAuthority: async () => authority,
     resolver: undefined,
     selfCheck: undefined,

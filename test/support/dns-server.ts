@@ -5,13 +5,13 @@ import { loopbackAddress } from './net.ts';
 export interface DnsQuestion {
   /** Lower case, without the final dot. */
   readonly name: string;
-  readonly type: 'A' | 'AAAA' | 'CAA' | 'CNAME' | `TYPE${number}`;
+  readonly type: 'A' | 'AAAA' | 'CAA' | 'CNAME' | 'SRV' | `TYPE${number}`;
 }
 
 /** One resource record (RFC 1035 section 4.1.3); without a name, that of the question. */
 export interface DnsRecord {
   readonly name?: string;
-  readonly type: 'A' | 'AAAA' | 'CAA' | 'CNAME';
+  readonly type: keyof typeof TYPES;
   readonly data: Buffer;
 }
 
@@ -27,7 +27,7 @@ export interface FaultyDns extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-const TYPES = { A: 1, CNAME: 5, AAAA: 28, CAA: 257 } as const;
+const TYPES = { A: 1, CNAME: 5, AAAA: 28, SRV: 33, CAA: 257 } as const;
 const HEADER_BYTES = 12;
 
 /** A name server (UDP) that answers as it is told; `undefined` keeps silent. */
@@ -68,6 +68,10 @@ export const nameData = (name: string): Buffer =>
     ...name.split('.').map((label) => Buffer.concat([Buffer.from([label.length]), Buffer.from(label)])),
     Buffer.from([0]),
   ]);
+
+/** The data of an SRV record (RFC 2782), priority and weight 0. */
+export const serviceData = (target: string, port: number): Buffer =>
+  Buffer.concat([Buffer.from([0, 0, 0, 0, port >> 8, port & 0xff]), nameData(target)]);
 
 function readQuestion(query: Buffer): { question: DnsQuestion; end: number } {
   const labels: string[] = [];

@@ -10,7 +10,7 @@ export interface LabOptions {
   /** What every host has before kacme comes; without it HAProxy cannot start, and is not started. */
   readonly bundlePem?: string;
   readonly haproxy?: Pick<HaproxyOptions, 'moreBundles' | 'certificates' | 'bindArguments' | 'env'>;
-  readonly sshd?: Pick<SshdOptions, 'forward'>;
+  readonly sshd?: Pick<SshdOptions, 'forward' | 'port'>;
   readonly certificates?: KacmeOptions['certificates'];
   readonly overlay?: KacmeOptions['overlay'];
   readonly pebble?: Omit<PebbleOptions, 'httpPort' | 'defaultAddress'>;

@@ -7,6 +7,7 @@ import type {
   PlaceStatus,
   Status,
 } from '../../domain/status.ts';
+import { discoveryFailures, discoveryTable } from './discovery.ts';
 import { hostFailures, renderFailures, type ShownFailure, shortReason } from './failure.ts';
 import { paint, type Tone, type View } from './style.ts';
 import { type Cell, renderTable } from './table.ts';
@@ -36,6 +37,7 @@ const PLACE_TONES: Readonly<Record<PlaceState, Tone>> = {
   foreign: 'warning',
   failed: 'bad',
   unreachable: 'bad',
+  'awaiting pin': 'bad',
   unknown: 'faint',
 };
 
@@ -46,6 +48,7 @@ export function renderStatus(status: Status, now: Date, view: View): string {
     `kacme ${paint(role.text, role.tone, view)} (${renderMoment(status.at)})\n`,
     certificateTable(status, now, view),
     placeTable(status, view),
+    discoveryTable(status, now, view),
     renderFailures(failuresOf(status, now), view),
   ]
     .filter((part) => part !== '')
@@ -63,9 +66,10 @@ function certificateTable({ certificates }: Status, now: Date, view: View): stri
   );
 }
 
-function placeTable({ hosts }: Status, view: View): string {
+function placeTable({ hosts, discoveries }: Status, view: View): string {
   const rows = hosts.flatMap((host) => host.places.map((place) => placeRow(host, place)));
-  if (rows.length === 0) return 'no deployments are configured\n';
+  if (rows.length === 0)
+    return discoveries.length > 0 ? 'no hosts are known\n' : 'no deployments are configured\n';
   return renderTable(['POOL', 'HOST', 'CERTIFICATE', 'STATE', 'REASON'], rows, view);
 }
 
@@ -77,6 +81,7 @@ export function isHealthy(status: Status): boolean {
         (certificate.state === 'valid' || certificate.state === 'self-signed') &&
         certificate.lastFailure === undefined,
     ) &&
+    status.discoveries.every(({ failure }) => failure === undefined) &&
     status.hosts.every(
       (host) => host.reachable !== false && host.places.every(({ state }) => PLACE_TONES[state] !== 'bad'),
     )
@@ -116,6 +121,7 @@ function placeRow(host: HostStatus, place: PlaceStatus): readonly (Cell | string
 function failuresOf(status: Status, now: Date): readonly ShownFailure[] {
   return [
     ...status.certificates.flatMap((certificate) => certificateFailure(certificate, now)),
+    ...discoveryFailures(status, now),
     ...hostFailures(
       status.hosts.flatMap(({ pool, host, places }) => places.map((place) => ({ ...place, pool, host }))),
       (report) => nextForHost(report, status.role),

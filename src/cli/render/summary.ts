@@ -81,13 +81,18 @@ function placeRow(place: PlaceResult): readonly (Cell | string)[] {
   ];
 }
 
-function failuresOf({ certificates, places }: Summary): readonly ShownFailure[] {
+function failuresOf({ certificates, places, unlearned = [] }: Summary): readonly ShownFailure[] {
   return [
     ...certificates.flatMap(({ certificate, failure }) =>
       failure === undefined
         ? []
         : [{ subject: `certificate ${certificate}`, report: failure, next: nextAfterCommand(failure) }],
     ),
+    ...unlearned.map(({ pool, failure }) => ({
+      subject: `hosts of ${pool}`,
+      report: failure,
+      next: nextAfterCommand(failure),
+    })),
     ...hostFailures(places, nextAfterCommand),
   ];
 }

@@ -15,6 +15,7 @@ test('with nothing to do the loops last until they are told to stop', async () =
   const world: AppDeps = {
     ...deps,
     hosts: { host: unused, retain: unused, close: unused },
+    directory: { hosts: unused },
     connectCertificateAuthority: unused,
     resolver: undefined,
     selfCheck: undefined,

@@ -33,6 +33,7 @@ function world({ addresses = { 'site.test': ['192.0.2.1'] }, caa = {}, ...option
       looked.push(name);
       return { ipv4: answerOf(addresses[name]), ipv6: none };
     },
+    services: async () => none,
     caa: async (name) => {
       looked.push(`CAA ${name}`);
       return answerOf(caa[name]);

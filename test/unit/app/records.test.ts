@@ -15,6 +15,7 @@ import {
   renewalInfoRecord,
   revocationRecord,
   rolloutRecord,
+  rosterRecord,
 } from '../../../src/app/records.ts';
 import { certIdOf } from '../../../src/domain/cert-id.ts';
 import { type ErrorReport, KacmeError, reportError } from '../../../src/domain/errors.ts';
@@ -168,6 +169,18 @@ const examples = [
     key: rehearsalRecord.key('web', 'ca'),
     at: 'rehearsal/web/ca',
     value: { staging: 'staging', identifiers: ['web.test'], at },
+  },
+  {
+    kind: rosterRecord,
+    key: rosterRecord.key('lb'),
+    at: 'roster/lb',
+    value: {
+      source: 'SRV records of _ssh._tcp.test',
+      hosts: [
+        { name: 'lb1.test', address: '10.0.0.1', port: 22, missingSince: undefined },
+        { name: 'lb2.test', address: '10.0.0.2', port: 2985, missingSince: new Date(at) },
+      ],
+    },
   },
   {
     kind: ledgerRecord,

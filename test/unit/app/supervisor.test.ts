@@ -32,6 +32,7 @@ test('of two reloads side by side the later one counts, even if its files are re
     depsFor: () => ({
       ...deps,
       hosts: { host: unused, retain: unused, close: unused },
+      directory: { hosts: unused },
       connectCertificateAuthority: unused,
       resolver: undefined,
       selfCheck: undefined,

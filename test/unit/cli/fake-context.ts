@@ -56,6 +56,7 @@ export function fakeContext(
         };
       }),
     scanHosts: options.scanHosts ?? (async () => []),
+    discoverHosts: async (config) => config,
     serve: options.serve ?? (async (global) => void calls.push({ call: 'serve', options: global })),
   };
 }

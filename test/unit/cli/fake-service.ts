@@ -29,6 +29,7 @@ export const STATUS: Status = {
       lastFailure: undefined,
     },
   ],
+  discoveries: [],
   hosts: [
     {
       pool: 'loadbalancers',

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { isHealthy, renderStatus } from '../../../src/cli/render/status.ts';
 import { oneLine, viewOf } from '../../../src/cli/render/style.ts';
 import { renderSummary } from '../../../src/cli/render/summary.ts';
@@ -9,7 +9,13 @@ import {
   renderRelative,
   withShortDates,
 } from '../../../src/cli/render/time.ts';
-import type { CertificateStatus, PlaceState, Status, Summary } from '../../../src/domain/status.ts';
+import type {
+  CertificateStatus,
+  DiscoveryStatus,
+  PlaceState,
+  Status,
+  Summary,
+} from '../../../src/domain/status.ts';
 import { TextOutput } from './fake-context.ts';
 import { NOW, STATUS, SUMMARY } from './fake-service.ts';
 
@@ -302,4 +308,51 @@ test('dates in a text are short, what only looks like one stays', () => {
   expect(withShortDates('until 2026-04-01T07:13:21.000Z, not 2026-99-01T07:13:21Z')).toBe(
     'until 2026-04-01 07:13Z, not 2026-99-01T07:13:21Z',
   );
+});
+
+describe('where hosts are learned from', () => {
+  const learned: DiscoveryStatus = {
+    pool: 'lb',
+    source: 'SRV records of _ssh._tcp.test',
+    hosts: 2,
+    answeredAt: '2026-03-01T11:59:30Z',
+    missing: [],
+    leftOut: [],
+    doubts: [],
+    failure: undefined,
+  };
+  const shown = (change: Partial<DiscoveryStatus>) =>
+    renderStatus({ ...STATUS, discoveries: [{ ...learned, ...change }] }, NOW, PIPED);
+
+  test.each<{ what: string; change: Partial<DiscoveryStatus>; says: RegExp }>([
+    { what: 'an answer', change: {}, says: /^lb +2 +SRV records of _ssh._tcp.test +30 s ago +known +-$/m },
+    { what: 'no answer yet', change: { answeredAt: undefined }, says: /- +unknown +not asked yet$/m },
+    { what: 'a host that is missing', change: { missing: ['lb2'] }, says: /known +no longer named.*: lb2$/m },
+    {
+      what: 'a host that is left out',
+      change: { leftOut: [{ name: 'lb2', reason: 'its HAProxy is a/b already' }] },
+      says: /in part +lb2 is left out: its HAProxy is a\/b already$/m,
+    },
+    { what: 'an answer in part', change: { doubts: ['AAAA: SERVFAIL'] }, says: /in part +AAAA: SERVFAIL$/m },
+  ])('is shown after $what', ({ change, says }) => {
+    expect(shown(change)).toMatch(says);
+  });
+
+  test('is told as a failure, and counts as one', () => {
+    const failure = {
+      code: 'ERR_HOSTS_UNKNOWN',
+      message: 'learn hosts from DNS: SERVFAIL',
+      retry: 'later',
+      remedy: 'correct the records',
+      since: '2026-03-01T11:50:00Z',
+    } as const;
+    expect(shown({ failure })).toContain(`hosts of lb, failing since 10 min ago: ERR_HOSTS_UNKNOWN
+  learn hosts from DNS: SERVFAIL
+  what to do: correct the records
+  what happens next: kacme asks again within a minute; meanwhile those known before are served (2)
+`);
+    const healthy = { ...withPlace('in sync'), discoveries: [learned] };
+    expect(isHealthy(healthy)).toBe(true);
+    expect(isHealthy({ ...healthy, discoveries: [{ ...learned, failure }] })).toBe(false);
+  });
 });

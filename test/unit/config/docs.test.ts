@@ -65,11 +65,21 @@ function keysOf(schema: Schema, path = ''): Map<string, unknown> {
     }),
     ...inside(schema.additionalProperties, `${path}.NAME`),
     ...inside(schema.items, `${path}[]`),
-    // A list of what may also stand alone has the same keys once more.
-    ...(schema.anyOf ?? []).flatMap((part) =>
-      isSchema(part) && part.type === 'array' ? [] : inside(part, path),
-    ),
+    ...keysOfAlternatives(schema.anyOf ?? [], (part) => inside(part, path), path),
   ]);
+}
+
+/** A list of what may also stand alone has the same keys once more. */
+function keysOfAlternatives(
+  parts: readonly unknown[],
+  inside: (part: unknown) => [string, unknown][],
+  path: string,
+): [string, unknown][] {
+  const isList = (part: unknown) => isSchema(part) && part.type === 'array';
+  const alone = parts.filter((part) => !isList(part)).flatMap(inside);
+  const once = new Set(alone.map(([key]) => key));
+  const inLists = parts.filter(isList).flatMap(inside);
+  return [...alone, ...inLists.filter(([key]) => !once.has(key.replace(`${path}[]`, path)))];
 }
 
 function isSchema(part: unknown): part is Schema {

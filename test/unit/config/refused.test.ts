@@ -27,11 +27,6 @@ describe('what is planned and does not exist yet is refused by name', () => {
       valid('    key', '    challenge: dns-01\n    key'),
       `certificates.external.challenge: ${absent}: HTTP-01 is the only`,
     ],
-    [
-      'discovery by SRV',
-      valid('[10.0.0.11]', '{ srv: _ssh._tcp.example.org }'),
-      `${pool}.hosts: discovery by SRV records ${absent}`,
-    ],
     ['pools.NAME.jump', valid('    verify', '    jump: 10.0.0.1\n    verify'), `${pool}.jump: ${absent}`],
     [
       'pools.NAME.overrides',
@@ -406,6 +401,33 @@ deployments:`;
     expect(mistakesIn(valid('deployments:', elsewhere))).toEqual([]);
     const apart = other.replace('"10.0.0.11:22"', '{ host: 10.0.0.11, haproxy: { socket: /t } }');
     expect(mistakesIn(valid('deployments:', apart))).toEqual([]);
+  });
+});
+
+describe('where hosts are learned from is refused', () => {
+  test.each([
+    ['{}', ': expected dns, srv or file: where the hosts are learned from'],
+    ['{ dns: a.test, srv: _s._tcp.a.test }', ': expected one of dns, srv: a pool has one source'],
+    ['{ dns: 10.0.0.11 }', '.dns: expected a DNS name: an address stands in a list'],
+    ['{ srv: "a.test:22" }', '.srv: expected a DNS name without a port'],
+    ['{ dns: "*.a.test" }', '.dns: expected a DNS name, such as haproxy.example.org'],
+    ['{ dns: 5 }', '.dns: expected a DNS name, such as haproxy.example.org'],
+    ['{ file: hosts }', '.file: expected an absolute path'],
+    ['{ file: /hosts, refresh: 1m }', '.refresh: remove it: a file is watched'],
+    ['{ dns: a.test, refresh: 2h }', '.refresh: expected a duration from 1s to 1h'],
+    ['{ dns: a.test, resolvers: [ns.test] }', '.resolvers[0]: expected an IP address'],
+    ['{ dns: a.test, resolvers: [] }', '.resolvers: expected at least one DNS resolver'],
+    ['{ dns: a.test, name: lb }', '.name: unknown key; expected one of dns, srv, file, refresh, resolvers'],
+    ['a.test', ': expected a list of hosts, such as [10.0.0.11, "10.0.0.12:2985"], or { srv: '],
+    ['[10.0.0.256]', '[0]: neither an IP address nor a host name'],
+  ])('%s', (written, expected) => {
+    expect(mistake(valid('[10.0.0.11]', written))).toContain(`${pool}.hosts${expected}`);
+  });
+
+  test('in a local pool', () => {
+    const ssh = 'ssh: { user: haproxy, identity: { file: /k }, knownHosts: /kh }';
+    const local = valid(`hosts: [10.0.0.11]\n    ${ssh}`, 'local: true\n    hosts: { dns: a.test }');
+    expect(mistake(local)).toContain(`${pool}.hosts: remove it: a local pool is this machine alone`);
   });
 });
 

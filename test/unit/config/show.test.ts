@@ -61,6 +61,9 @@ test.each([
   ['one that sets every key', EVERYTHING],
   ['one without a self-check', `${VALID}challenge: { selfCheck: off, resolvers: off }\n`],
   ['one with more passes', `${VALID}challenge: { selfCheck: { passes: 5 } }\n`],
+  ['one with hosts by SRV records', valid('[10.0.0.11]', '{ srv: _ssh._tcp.a.test, resolvers: [10.0.0.2] }')],
+  ['one with hosts by name', valid('[10.0.0.11]', '{ dns: a.test, refresh: 5s }')],
+  ['one with hosts by a file', valid('[10.0.0.11]', '{ file: /hosts }')],
   ['one with no limits', valid('    contact', '    limits: none\n    contact')],
   ['one without a limit', valid('    contact', '    limits: { certificatesPerSet: none }\n    contact')],
   ['the starter', STARTER_CONFIG],
@@ -113,6 +116,7 @@ test.each([
   ['the starter', STARTER_CONFIG],
   ['a configuration that sets every key', EVERYTHING],
   ['selfCheck: off', `${VALID}challenge: { selfCheck: off, resolvers: off }\n`],
+  ['hosts that are discovered', valid('[10.0.0.11]', '{ srv: _ssh._tcp.a.test }')],
 ])('the JSON schema accepts %s', (_what, text) => {
   expect(z.fromJSONSchema(configJsonSchema()).safeParse(parse(text)).error).toBeUndefined();
 });

@@ -4,6 +4,7 @@ import { createMetrics } from '../../../src/http/metrics.ts';
 import { STATUS } from '../cli/fake-service.ts';
 
 const { signal } = new AbortController();
+const NOW = '2026-03-01T12:00:00Z';
 
 async function scrape(status: Status): Promise<readonly string[]> {
   const metrics = createMetrics({ version: '1.2.3', status: async () => status });
@@ -75,6 +76,27 @@ test.each<{ states: readonly PlaceState[]; value: 0 | 1 }>([
 
 test('a place not looked at yet has no sample', async () => {
   expect((await scrape(withPlaces(['unknown']))).join('\n')).not.toContain('kacme_place_in_sync{');
+});
+
+test('where hosts are learned from shows whether that goes well', async () => {
+  const discovery = {
+    pool: 'lb',
+    source: 'A and AAAA records of lb.test',
+    hosts: 3,
+    answeredAt: '2026-03-01T11:00:00Z',
+    missing: [],
+    leftOut: [],
+    doubts: [],
+    failure: undefined,
+  };
+  const failure = { code: 'ERR_HOSTS_UNKNOWN', message: 'SERVFAIL', retry: 'later', since: NOW } as const;
+  const lines = await scrape({ ...STATUS, discoveries: [discovery, { ...discovery, pool: 'web', failure }] });
+  expect(lines).toContain('kacme_discovery_hosts{pool="lb"} 3');
+  expect(lines).toContain('kacme_discovery_last_answer_timestamp_seconds{pool="lb"} 1772362800');
+  expect(lines).toContain('kacme_discovery_success{pool="lb"} 1');
+  expect(lines).toContain('kacme_discovery_success{pool="web"} 0');
+  const unasked = await scrape({ ...STATUS, discoveries: [{ ...discovery, answeredAt: undefined }] });
+  expect(unasked.join('\n')).not.toContain('kacme_discovery_success{');
 });
 
 test('requests to a CA are counted from the start, and each scrape gives the same total', async () => {

@@ -5,6 +5,7 @@ import {
   hostKeyAlgorithms,
   hostKeyType,
   judgeHostKey,
+  knownHostsLine,
   parseKnownHosts,
 } from '../../../src/ssh/known-hosts.ts';
 
@@ -77,6 +78,29 @@ describe('a key is known', () => {
   test('whatever stands around it', () => {
     const text = `# a comment\r\n\r\n   \t${line('lb1\t', ED, ' root@lb1')}\r\n`;
     expect(judge(text, 'lb1', 22, ED)).toMatchObject({ verdict: 'known', pinned: { line: 3 } });
+  });
+});
+
+describe('a host that has another name', () => {
+  const endpoint = { host: '10.0.0.1', port: 2985, alias: 'lb1.test' };
+  const judgeText = (text: string) => judgeHostKey(parseKnownHosts(text, 'known_hosts'), endpoint, ED);
+
+  test.each(['[lb1.test]:2985', 'lb1.test', '[10.0.0.1]:2985', '10.0.0.1'])('may be pinned as %s', (name) => {
+    expect(judgeText(line(name, ED))).toMatchObject({ verdict: 'known' });
+  });
+
+  test('is looked up under that name before its address', () => {
+    const text = `${line('10.0.0.1', ED)}\n${line('lb1.test', OTHER_ED)}\n`;
+    expect(judgeText(text)).toMatchObject({ verdict: 'changed', pinned: [{ line: 2 }] });
+  });
+
+  test('is refused when its key is revoked under either', () => {
+    const text = `${line('lb1.test', ED)}\n@revoked ${line('10.0.0.1', ED)}\n`;
+    expect(judgeText(text)).toMatchObject({ verdict: 'revoked' });
+  });
+
+  test('is pinned under that name', () => {
+    expect(knownHostsLine(endpoint, ED)).toMatch(/^\[lb1\.test\]:2985 ssh-ed25519 /);
   });
 });
 
