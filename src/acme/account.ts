@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { KacmeError } from '../domain/errors.ts';
 import type { IssuerSpec, SecretRef } from '../domain/model.ts';
+import { sameNames } from '../domain/same-names.ts';
 import type { Account } from '../ports/certificate-authority.ts';
 import type { EffectOptions, Mandate } from '../ports/leadership.ts';
 import type { Directory } from './directory.ts';
@@ -158,7 +159,7 @@ export class AcmeAccount {
     if (
       response.status === 200 &&
       account.contact !== undefined &&
-      !sameSet(account.contact, issuer.contact)
+      !sameNames(account.contact, issuer.contact)
     ) {
       const update = { contact: issuer.contact };
       await session.post(
@@ -214,6 +215,3 @@ export function notOffered(issuer: IssuerSpec, what: string, resource: string): 
     { retry: 'never', remedy: 'ask the CA how it is done there' },
   );
 }
-
-const sameSet = (a: readonly string[], b: readonly string[]): boolean =>
-  a.length === b.length && a.every((item) => b.includes(item));

@@ -2,11 +2,11 @@ import type { AccountView } from '../domain/account.ts';
 import { accountKeyFacts } from '../domain/account-key.ts';
 import { reportError } from '../domain/errors.ts';
 import type { IssuerSpec } from '../domain/model.ts';
+import { sameNames } from '../domain/same-names.ts';
 import type { Account, AccountTerms, CertificateAuthority } from '../ports/certificate-authority.ts';
 import type { Authorities } from './authorities.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
-import { sameNames } from './order-journal.ts';
 import type { AccountRecord } from './records.ts';
 
 interface Asked {

@@ -14,6 +14,7 @@ import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
 import type { Fleet } from './fleet.ts';
 import { familyHeld } from './renewal-planner.ts';
+import { RevokedBundles } from './revoked.ts';
 
 type Found = Omit<AdoptionFindings, 'problems'> & { readonly problems: readonly AdoptionProblem[] };
 
@@ -58,19 +59,25 @@ export class Adoption {
   ): Promise<CertificateResult> {
     const certificate = spec.name;
     try {
-      const former = await this.#bundles.former(certificate, { signal });
       const active = await this.#bundles.active(certificate, { signal });
-      const revoked = new Set(former.filter(({ state }) => state === 'revoked').map(({ id }) => id));
+      const revoked = await RevokedBundles.load(this.#deps.store, { signal });
       const candidates = found.map((bundle) => {
         const judgement = readBundlePem(bundle.pem);
-        const id = judgement.state === 'loadable' ? judgement.facts.fingerprint256 : '';
-        return { where: bundle.where, judgement, revoked: revoked.has(id), bundle };
+        const objection =
+          judgement.state === 'loadable'
+            ? revoked.objectionTo({
+                id: judgement.facts.fingerprint256,
+                keyPem: splitBundlePem(bundle.pem).keyPem,
+              })
+            : undefined;
+        return { where: bundle.where, judgement, objection, bundle };
       });
       const held = active && {
         origin: active.origin,
         identifiers: active.identifiers,
         notAfter: new Date(active.notAfter),
         family: familyHeld(spec, active),
+        unfit: revoked.objectionTo(active),
       };
       const family = spec.dualOf === undefined ? undefined : keyFamilyOf(spec.key);
       const request = { identifiers: spec.identifiers, family, held, candidates };

@@ -44,6 +44,11 @@ export class Authorities {
     return Object.hasOwn(this.#issuers, issuer);
   }
 
+  /** Every configured issuer but this one. */
+  others(issuer: string): readonly string[] {
+    return Object.keys(this.#issuers).filter((name) => name !== issuer);
+  }
+
   /** Makes and stores the account key if there is none. */
   async ensureAccountKey(issuer: string, options: EffectOptions): Promise<void> {
     await this.records.ensure(this.#spec(issuer), options);

@@ -52,7 +52,7 @@ export async function authorizeOrder(
   );
   const failedNow = judged.filter(({ status }) => status === 'invalid').map(({ identifier }) => identifier);
   const failed = [...failedNow, ...uncountedFailures(stored.order, authorizations)];
-  await journal.abandon(published, reasons.join('; '), options, book.failed(failed));
+  await journal.abandon(published, reasons.join('; '), options, { also: book.failed(failed) });
   const problems = refused.flatMap((authorization) => authorization.problems ?? []);
   throw new KacmeError('ERR_ACME_AUTHORIZATION', `the CA did not authorize ${reasons.join('; ')}`, {
     retry: problems.some(isFinalRefusal) ? 'never' : 'later',

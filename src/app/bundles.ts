@@ -20,6 +20,7 @@ import {
   renewalInfoRecord,
   revocationRecord,
 } from './records.ts';
+import { RevokedBundles } from './revoked.ts';
 
 /** What a certificate's deployments should hold, and the PEM to install. */
 export interface Desired {
@@ -141,7 +142,7 @@ export class Bundles {
   async former(certificate: string, options: { signal: AbortSignal }): Promise<readonly FormerBundle[]> {
     const record = await this.record(certificate, options);
     const history = record?.value.history ?? [];
-    const revocations = await this.revocations(certificate, options);
+    const revoked = await RevokedBundles.load(this.#deps.store, options);
     return Promise.all(
       history.map(async ({ bundle: id, generation, state, origin, notAfter }) => {
         const held = await this.#readable([certificate, id], options);
@@ -149,7 +150,7 @@ export class Bundles {
           id,
           generation,
           // What is to be revoked must not come back either.
-          state: revocations.has(id) ? ('revoked' as const) : state,
+          state: revoked.objectionTo(held ?? { id }) !== undefined ? ('revoked' as const) : state,
           origin,
           notAfter: new Date(notAfter),
           held: held && { identifiers: held.identifiers, issuedAt: new Date(held.issuedAt) },
@@ -246,8 +247,7 @@ export class Bundles {
     options: EffectOptions,
   ): Promise<void> {
     const { store, clock, log } = this.#deps;
-    const revocation = (await this.revocations(spec.name, options)).get(bundle.id);
-    if (revocation !== undefined) throw revokedBundle(bundle, revocation);
+    await this.#assertFit(bundle, options);
     const facts = leafFacts(bundle.chainPem);
     const record = nextGeneration(held?.value, bundle, facts, clock.now(), alongWith.alsoOwn);
     const key = certificateRecord.key(spec.name);
@@ -281,6 +281,13 @@ export class Bundles {
     );
     for (const own of [facts, ...(alongWith.alsoOwn ?? [])])
       this.#known?.add(own.fingerprint256).add(own.fingerprint1);
+  }
+
+  /** Throws `ERR_CERTIFICATE_UNUSABLE` for what is revoked or to be, or has a compromised key. */
+  async #assertFit(bundle: BundleRecord, options: { signal: AbortSignal }): Promise<void> {
+    const revoked = await RevokedBundles.load(this.#deps.store, options);
+    const objection = revoked.objectionTo(bundle);
+    if (objection !== undefined) throw unfit(bundle, objection);
   }
 
   async #readable(
@@ -357,11 +364,12 @@ export class Bundles {
   }
 }
 
-function revokedBundle({ certificate, id }: BundleRecord, { reason }: RevocationRecord): KacmeError {
+function unfit({ certificate, id }: BundleRecord, objection: string): KacmeError {
   return new KacmeError(
     'ERR_CERTIFICATE_UNUSABLE',
-    `${id.slice(0, 16)} is not installed for ${certificate}: it is revoked or to be (${reason})`,
-    { retry: 'never', remedy: `order a new certificate instead: kacme renew ${certificate} --force` },
+    `${id.slice(0, 16)} is not installed for ${certificate}: ${objection}`,
+    // What was issued meanwhile is ordered again, with another key.
+    { retry: 'later', remedy: `order a new certificate instead: kacme renew ${certificate} --force` },
   );
 }
 

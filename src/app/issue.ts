@@ -1,20 +1,17 @@
 import type { Logger } from 'pino';
-import { KacmeError, reportError } from '../domain/errors.ts';
 import type { CertificateSpec } from '../domain/model.ts';
 import { RateLimitNearError } from '../domain/rate-limit-error.ts';
-import { readBundlePem, renderBundlePem } from '../domain/x509.ts';
-import type { CertificateAuthority, Order } from '../ports/certificate-authority.ts';
+import type { CertificateAuthority } from '../ports/certificate-authority.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { StateStore } from '../ports/state-store.ts';
 import type { Authorities } from './authorities.ts';
-import { authorizeOrder } from './authorize.ts';
 import type { Backoffs } from './backoffs.ts';
 import type { Bundles } from './bundles.ts';
+import { type CompletedOrder, completeOrder } from './complete-order.ts';
 import type { AppDeps } from './deps.ts';
-import { OrderJournal, type StoredOrder } from './order-journal.ts';
+import { type BegunOrder, OrderJournal } from './order-journal.ts';
 import { reusedKey } from './order-key.ts';
 import { lineageOf, type OrderLineage } from './order-lineage.ts';
-import { downloadChain } from './preferred-chain.ts';
 import type { Preflight } from './preflight.ts';
 import { servingFrom } from './probes.ts';
 import { assertProfileOffered } from './profile.ts';
@@ -23,13 +20,8 @@ import { backoffRecord, challengeRecord, listRecords, loadRecord, orderRecord } 
 import { type Rehearsals, rehearsalOf } from './rehearsals.ts';
 import { rateLimitedUntil } from './retry-after.ts';
 
-/** A clock may be behind that of the CA by so much; most CAs allow for an hour. */
-const CLOCK_SKEW_MS = 60_000;
-
-/** What an order led to, and the record in which it still stands. */
-interface Obtained {
-  readonly chainPem: string;
-  readonly stored: StoredOrder;
+/** What an order led to, and where that is counted. */
+interface Obtained extends CompletedOrder {
   readonly key: string;
   readonly book: RateBook;
 }
@@ -137,8 +129,9 @@ export class CertificateIssuer {
     const book = await this.#authorities.book(issuer);
     const terms = this.#authorities.terms(spec, issuer);
     const journal = new OrderJournal(spec, issuer, { ...this.#deps, book, terms, log });
-    const { kind, replaces } = await this.#lineageOf(spec, issuer, options);
-    let stored = await journal.load(options);
+    const lineage = await this.#lineageOf(spec, issuer, options);
+    const { kind } = lineage;
+    const stored = await journal.load(options);
     if (stored === undefined) await book.assertTakes({ identifiers: spec.identifiers, kind }, options);
     // Before the CA hears of it, unless the CA has already seen the path work.
     const inTime = stored?.order.state !== 'finalizing';
@@ -149,63 +142,30 @@ export class CertificateIssuer {
       await this.#preflight.assertReachable(spec.identifiers, { whileServing, log }, options);
       await this.#assertPermitted(spec, issuer, { accountUri, log }, options);
     }
-    const authority = await this.#authorityOf(issuer, book, options);
+    const authority = await leavingAlone(book, () => this.#authorities.of(issuer, options), options);
     if (inTime && accountUri === undefined) {
       const registered = await authority.ensureAccount(options);
       await this.#assertPermitted(spec, issuer, { accountUri: registered, log }, options);
     }
-    let order: Order | undefined;
-    if (stored !== undefined) ({ stored, order } = await journal.resume(stored, authority, options));
-    if (stored === undefined || order === undefined) {
-      const held = await this.#bundles.active(spec.name, options);
-      const keyPem = await reusedKey(spec, held, { ...this.#deps, log }, options);
-      ({ stored, order } = await journal.open(authority, { kind, replaces, keyPem }, options));
-    }
+    const taken = stored;
+    const resumed =
+      taken && (await leavingAlone(book, () => journal.resume(taken, authority, options), options));
+    const begun = resumed ?? (await this.#open(spec, authority, journal, { ...lineage, log }, options));
+    const parties = { authority, journal, book, issuer, terms, clock: this.#deps.clock };
+    const completed = await leavingAlone(book, () => completeOrder(spec, begun, parties, options), options);
+    return { ...completed, key: journal.key, book };
+  }
 
-    if (order.status === 'pending') {
-      stored = await authorizeOrder(order, stored, { authority, journal, book }, options);
-      order = await authority.awaitOrder(order.url, options);
-    }
-    if (order.status === 'ready') {
-      stored = await journal.finalizing(stored, options);
-      order = await authority.finalize(
-        order,
-        { keyPem: stored.order.keyPem, identifiers: spec.identifiers },
-        options,
-      );
-    }
-    if (order.status === 'processing') order = await authority.awaitOrder(order.url, options);
-    if (order.status !== 'valid' || order.certificate === undefined) {
-      const reason = order.error ?? deadEndOf(order);
-      await journal.abandon(stored, reason, options);
-      throw new KacmeError(
-        'ERR_ACME_ORDER',
-        `order ${order.url} for ${spec.identifiers.join(', ')} is ${order.status}: ${reason}`,
-        {
-          retry: 'later',
-          problems: order.problems ?? [],
-          remedy: 'kacme orders again by itself; read what the CA says about each identifier',
-        },
-      );
-    }
-    const { certificate: url } = order;
-    const download = () => downloadChain(url, terms, issuer, authority, options);
-    const chainPem = await this.#believed(download, { stored, journal }, options);
-    const flaw = flawOf(spec, chainPem, stored.order.keyPem, this.#deps.clock.now());
-    if (flaw !== undefined) {
-      // The CA would give the same chain again.
-      await journal.abandon(stored, flaw, options);
-      throw new KacmeError(
-        'ERR_CERTIFICATE_UNUSABLE',
-        `the certificate that ${issuer} issued for ${spec.name} (${order.certificate}) is not usable: ${flaw}`,
-        {
-          retry: 'later',
-          remedy:
-            'the bundle in use stays and kacme orders again; if it lasts, ask the CA or name another issuer',
-        },
-      );
-    }
-    return { chainPem, stored, key: journal.key, book };
+  async #open(
+    spec: CertificateSpec,
+    authority: CertificateAuthority,
+    journal: OrderJournal,
+    { log, ...lineage }: OrderLineage & { readonly log: Logger },
+    options: EffectOptions,
+  ): Promise<BegunOrder> {
+    const held = await this.#bundles.active(spec.name, options);
+    const keyPem = await reusedKey(spec, held, { ...this.#deps, log }, options);
+    return journal.open(authority, { ...lineage, keyPem }, options);
   }
 
   /** The rehearsal is over: only that it succeeded is kept. Its certificate and the key of it are destroyed. */
@@ -234,10 +194,11 @@ export class CertificateIssuer {
     { chainPem, stored, key, book }: Obtained,
     options: EffectOptions,
   ): Promise<void> {
+    await this.#abandonOthers(spec, issuer, options);
     const orders = await listRecords(this.#deps.store, orderRecord, [spec.name], options);
     const made = { chainPem, keyPem: stored.order.keyPem, origin: 'acme', issuer, reason } as const;
     const own = { key, revision: stored.revision };
-    // Orders at other issuers have lost their purpose too.
+    // Also of issuers that are not configured any more.
     const deletes = [
       backoffRecord.key(spec.name, issuer),
       ...orders.flatMap(({ key, value }) => [
@@ -253,34 +214,22 @@ export class CertificateIssuer {
     );
   }
 
-  /** The order goes with a chain that its CA got wrong: it would give the same one again. */
-  async #believed(
-    download: () => Promise<string>,
-    { stored, journal }: { stored: StoredOrder; journal: OrderJournal },
-    options: EffectOptions,
-  ): Promise<string> {
-    try {
-      return await download();
-    } catch (error) {
-      const { code, message } = reportError(error);
-      if (code === 'ERR_CERTIFICATE_UNUSABLE') await journal.abandon(stored, message, options);
-      throw error;
+  /** Orders at other issuers have lost their purpose; what their CAs have counted stays in the ledgers. */
+  async #abandonOthers(spec: CertificateSpec, issuer: string, options: EffectOptions): Promise<void> {
+    for (const other of this.#authorities.others(issuer)) {
+      if ((await loadRecord(this.#deps.store, orderRecord, [spec.name, other], options)) === undefined)
+        continue;
+      const book = await this.#authorities.book(other);
+      const terms = this.#authorities.terms(spec, other);
+      const log = this.#deps.log.child({ certificate: spec.name, issuer: other });
+      const journal = new OrderJournal(spec, other, { ...this.#deps, book, terms, log });
+      const stored = await journal.load(options);
+      if (stored !== undefined) await journal.abandon(stored, `${issuer} has issued instead`, options);
     }
   }
 
   #lineageOf(spec: CertificateSpec, issuer: string, options: { signal: AbortSignal }): Promise<OrderLineage> {
     return lineageOf(spec, issuer, { ...this.#deps, bundles: this.#bundles }, options);
-  }
-
-  /** The issuer with its account. A CA that asks to be left alone is left alone by every certificate. */
-  async #authorityOf(issuer: string, book: RateBook, options: EffectOptions): Promise<CertificateAuthority> {
-    try {
-      return await this.#authorities.of(issuer, options);
-    } catch (error) {
-      const notBefore = rateLimitedUntil(error);
-      if (notBefore !== undefined) await book.record(book.heldOff(notBefore), options);
-      throw error;
-    }
   }
 
   /** Throws `ERR_CAA_DENIED`; an account that is not registered yet is no reason. */
@@ -297,6 +246,17 @@ export class CertificateIssuer {
   }
 }
 
+/** Runs `work`. A CA that asks to be left alone is left alone by every certificate. */
+async function leavingAlone<T>(book: RateBook, work: () => Promise<T>, options: EffectOptions): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const notBefore = rateLimitedUntil(error);
+    if (notBefore !== undefined) await book.record(book.heldOff(notBefore), options);
+    throw error;
+  }
+}
+
 /** Removes challenges that belong to no order: a kill during a check of the challenge path leaves them. */
 export async function sweepChallenges(store: StateStore, options: EffectOptions): Promise<void> {
   const orders = await listRecords(store, orderRecord, [], options);
@@ -306,21 +266,4 @@ export async function sweepChallenges(store: StateStore, options: EffectOptions)
   const challenges = await store.list(`${challengeRecord.name}/`, options);
   const deletes = challenges.map(({ key }) => key).filter((key) => !needed.has(key));
   if (deletes.length > 0) await store.transact({ conditions: [], puts: [], deletes }, options);
-}
-
-/** Why an order without an error of its own leads to no certificate. */
-const deadEndOf = ({ status }: Order): string =>
-  status === 'valid' ? 'but the CA names no certificate for it' : 'the CA gives no reason';
-
-/** Why a download is not believed: it must fit the key, cover every identifier and be valid now. */
-function flawOf(spec: CertificateSpec, chainPem: string, keyPem: string, now: Date): string | undefined {
-  const content = readBundlePem(renderBundlePem(chainPem, keyPem));
-  if (content.state === 'broken') return content.reason;
-  const { identifiers, notBefore, notAfter } = content.facts;
-  const missing = spec.identifiers.filter((identifier) => !identifiers.includes(identifier));
-  if (missing.length > 0) return `it does not cover ${missing.join(', ')}`;
-  if (now >= notAfter) return `it expired at ${notAfter.toISOString()}`;
-  return notBefore.getTime() - now.getTime() > CLOCK_SKEW_MS
-    ? `it is not valid before ${notBefore.toISOString()} (is the clock here right?)`
-    : undefined;
 }

@@ -2,22 +2,29 @@ import type { Logger } from 'pino';
 import { type ErrorCode, KacmeError } from '../domain/errors.ts';
 import type { IssuanceTerms } from '../domain/issuance-terms.ts';
 import type { CertificateSpec } from '../domain/model.ts';
-import type { OrderKind } from '../domain/rate-limits.ts';
+import { sameNames } from '../domain/same-names.ts';
 import { keyTypeOf, publicKeyHash } from '../domain/x509.ts';
 import type { Authorization, CertificateAuthority, Order } from '../ports/certificate-authority.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Transaction } from '../ports/state-store.ts';
 import type { AppDeps } from './deps.ts';
 import { readUncountedFailures } from './failed-validations.ts';
-import { revokedKeys } from './order-key.ts';
+import type { OrderLineage } from './order-lineage.ts';
 import { hasOtherProfile } from './profile.ts';
 import type { LedgerChange, RateBook } from './rate-book.ts';
 import { challengeRecord, loadRecord, type OrderRecord, orderRecord } from './records.ts';
 import { rateLimitedUntil } from './retry-after.ts';
+import { RevokedBundles } from './revoked.ts';
 
 export interface StoredOrder {
   readonly order: OrderRecord;
   readonly revision: number;
+}
+
+/** An order that the CA knows, as it tells it. */
+export interface BegunOrder {
+  readonly stored: StoredOrder;
+  readonly order: Order;
 }
 
 interface PendingChallenge {
@@ -29,6 +36,17 @@ type OrderJournalDeps = Pick<AppDeps, 'store' | 'clock' | 'pki' | 'log'> & {
   readonly book: RateBook;
   readonly terms: IssuanceTerms;
 };
+
+/** How an order ended, for the ledger. */
+export interface OrderEnd {
+  /**
+   * Whether the CA has counted a certificate for it, or may have. Undefined: when finalize was sent, since a delayed one
+   * may still arrive.
+   */
+  readonly issued?: boolean;
+  /** What else the CA has counted. */
+  readonly also?: LedgerChange;
+}
 
 /** The CA's no to an order, whatever its reason. */
 const REFUSALS: ReadonlySet<ErrorCode> = new Set([
@@ -62,46 +80,46 @@ export class OrderJournal {
     return held === undefined ? undefined : { order: held.value, revision: held.revision };
   }
 
-  /** Asks the CA how a stored order stands; one that cannot be taken up is abandoned (both results undefined). */
+  /** Asks the CA how a stored order stands; one that cannot be taken up is abandoned, and undefined is the result. */
   async resume(
     stored: StoredOrder,
     authority: CertificateAuthority,
     options: EffectOptions,
-  ): Promise<{ stored: StoredOrder | undefined; order: Order | undefined }> {
-    const gone = { stored: undefined, order: undefined };
+  ): Promise<BegunOrder | undefined> {
     const { url, identifiers } = stored.order;
     if (url === undefined) {
       await this.abandon(stored, 'its newOrder was sent but the answer was lost', options);
-      return gone;
+      return undefined;
     }
     if (!sameNames(identifiers, this.#spec.identifiers)) {
       await this.abandon(stored, 'the configured identifiers have changed', options);
-      return gone;
+      return undefined;
     }
     if (keyTypeOf(stored.order.keyPem) !== this.#spec.key) {
       await this.abandon(stored, 'the configured key type has changed', options);
-      return gone;
+      return undefined;
     }
-    const revoked = await revokedKeys(this.#deps.store, options);
-    if (revoked.has(publicKeyHash(stored.order.keyPem))) {
+    const revoked = await RevokedBundles.load(this.#deps.store, options);
+    if (revoked.keys.has(publicKeyHash(stored.order.keyPem))) {
       await this.abandon(stored, 'a certificate with its key is revoked, or to be', options);
-      return gone;
+      return undefined;
     }
     const order = await authority.order(url, options);
     if (order === undefined) {
       await this.abandon(stored, 'the CA no longer knows it', options);
-      return gone;
+      return undefined;
     }
     if (order.status === 'invalid') {
       const sources = { authority, log: this.#log };
       const failed = await readUncountedFailures(stored.order, order, sources, options);
       const reason = order.error ?? 'the CA says it is invalid';
-      await this.abandon(stored, reason, options, this.#deps.book.failed(failed));
-      return gone;
+      await this.abandon(stored, reason, options, { issued: false, also: this.#deps.book.failed(failed) });
+      return undefined;
     }
     if (hasOtherProfile(order, this.#deps.terms)) {
-      await this.abandon(stored, 'the configured profile has changed', options);
-      return gone;
+      const issued = order.status === 'processing' || order.status === 'valid';
+      await this.abandon(stored, 'the configured profile has changed', options, { issued });
+      return undefined;
     }
     this.#log.info({ order: url, status: order.status }, 'order resumed');
     return { stored, order };
@@ -116,15 +134,11 @@ export class OrderJournal {
     {
       kind,
       replaces,
+      kindAlone = kind,
       keyPem,
-    }: {
-      readonly kind: OrderKind;
-      /** certID of the certificate that the order renews. */
-      readonly replaces?: string | undefined;
-      readonly keyPem?: string | undefined;
-    },
+    }: Pick<OrderLineage, 'kind'> & Partial<OrderLineage> & { readonly keyPem?: string | undefined },
     options: EffectOptions,
-  ): Promise<{ stored: StoredOrder; order: Order }> {
+  ): Promise<BegunOrder> {
     const intent: OrderRecord = {
       identifiers: [...this.#spec.identifiers],
       keyPem: keyPem ?? (await this.#deps.pki.generateKey(this.#spec.key)),
@@ -151,7 +165,7 @@ export class OrderJournal {
       // The CA said no: there is no order. Anything else leaves open whether there is one.
       if (error instanceof KacmeError && REFUSALS.has(error.code)) {
         const notBefore = rateLimitedUntil(error);
-        const refused = notBefore === undefined ? undefined : book.refused(intent, notBefore);
+        const refused = notBefore === undefined ? {} : { also: book.refused(intent, notBefore) };
         await this.abandon(announced, error.message, options, refused);
       }
       throw error;
@@ -161,8 +175,15 @@ export class OrderJournal {
       { order: url, expires, replaces: accepted, keyReused: keyPem !== undefined },
       'order created',
     );
-    const created: OrderRecord = { ...intent, url: order.url, state: 'created' };
-    return { stored: await this.#put(created, announced.revision, {}, options), order };
+    // RFC 9773 section 5: a CA that accepts it repeats it.
+    const counted = replaces !== undefined && accepted === undefined ? kindAlone : kind;
+    const created: OrderRecord = { ...intent, url: order.url, state: 'created', kind: counted };
+    const stored = await book.changing(
+      counted === kind ? (ledger) => ledger : book.recounted(intent, created),
+      (part) => this.#put(created, announced.revision, part, options),
+      options,
+    );
+    return { stored, order };
   }
 
   async publishChallenges(
@@ -188,19 +209,19 @@ export class OrderJournal {
     return this.#put({ ...stored.order, state: 'finalizing' }, stored.revision, {}, options);
   }
 
-  /** Forgets the order and its challenges. `why` is what the ledger should keep of how it ended. */
+  /** Forgets the order and its challenges. */
   async abandon(
     stored: StoredOrder,
     reason: string,
     options: EffectOptions,
-    why: LedgerChange = (ledger) => ledger,
+    { issued = stored.order.state === 'finalizing', also = (ledger) => ledger }: OrderEnd = {},
   ): Promise<void> {
     const { book, store } = this.#deps;
     const tokens = stored.order.challengeTokens.map((token) => challengeRecord.key(token));
-    const abandoned = book.abandoned(stored.order);
+    const ended = issued ? book.issued(stored.order) : book.abandoned(stored.order);
     await book.changing(
       // What this order itself held back must not count when the limit is looked for that refused it.
-      (ledger, now) => why(abandoned(ledger, now), now),
+      (ledger, now) => also(ended(ledger, now), now),
       ({ conditions, puts }) =>
         store.transact(
           {
@@ -212,7 +233,7 @@ export class OrderJournal {
         ),
       options,
     );
-    this.#log.warn({ order: stored.order.url, reason }, 'order abandoned');
+    this.#log.warn({ order: stored.order.url, reason, countedAsIssued: issued }, 'order abandoned');
   }
 
   async #put(
@@ -231,9 +252,4 @@ export class OrderJournal {
     );
     return { order, revision };
   }
-}
-
-/** Whether both are for the same names, in whatever order they stand. */
-export function sameNames(a: readonly string[], b: readonly string[]): boolean {
-  return a.length === b.length && a.every((name) => b.includes(name));
 }

@@ -75,6 +75,15 @@ export class RateBook {
     };
   }
 
+  /** An order that the CA counts otherwise than was thought when it was sent. */
+  recounted(before: CountedOrder, after: CountedOrder): LedgerChange {
+    const { limits } = this.#issuer;
+    return (ledger, now) => {
+      const without = recordAbandoned(ledger, limits, this.#limited(before), now);
+      return recordOrder(without, limits, this.#limited(after), now);
+    };
+  }
+
   issued(order: CountedOrder): LedgerChange {
     return (ledger, now) => recordIssuance(ledger, this.#issuer.limits, this.#limited(order), now);
   }

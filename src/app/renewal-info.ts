@@ -22,11 +22,10 @@ import {
   holdRecord,
   loadRecord,
   type RenewalInfoRecord,
-  type RevocationRecord,
   renewalInfoRecord,
-  revocationRecord,
 } from './records.ts';
 import { notBeforeOf } from './retry-after.ts';
+import { RevokedBundles } from './revoked.ts';
 
 /** The active bundle of a certificate, and when to renew it. */
 export interface Renewable {
@@ -130,9 +129,7 @@ export class RenewalInformation {
   }
 
   async #unfit(bundle: BundleRecord, options: { signal: AbortSignal }): Promise<string | undefined> {
-    const id: [string, string] = [bundle.certificate, bundle.id];
-    const revocation = (await loadRecord(this.#deps.store, revocationRecord, id, options))?.value;
-    return revocation && describeRevocation(revocation);
+    return (await RevokedBundles.load(this.#deps.store, options)).objectionTo(bundle);
   }
 
   #nextCheckAt({ bundle, state }: Known): Date | undefined {
@@ -176,12 +173,6 @@ export class RenewalInformation {
       return missed;
     }
   }
-}
-
-function describeRevocation({ reason, revokedAt }: RevocationRecord): string {
-  return revokedAt === undefined
-    ? `to be revoked (${reason}) once it is replaced`
-    : `revoked (${reason}) at ${revokedAt}`;
 }
 
 /** What is known of `bundle`; undefined when the CA was not asked about it yet. */

@@ -5,8 +5,8 @@ import type { BundleJudgement, CertificateFacts } from './x509.ts';
 export interface AdoptionCandidate {
   readonly where: string;
   readonly judgement: BundleJudgement;
-  /** Whether kacme revoked it. */
-  readonly revoked: boolean;
+  /** Why it must be on no host, such as its revocation. */
+  readonly objection: string | undefined;
 }
 
 export interface AdoptionRequest<C extends AdoptionCandidate> {
@@ -21,6 +21,8 @@ export interface AdoptionRequest<C extends AdoptionCandidate> {
         readonly identifiers: readonly string[];
         readonly notAfter: Date;
         readonly family: KeyFamily | undefined;
+        /** Why it must be replaced at once, such as its revocation. */
+        readonly unfit: string | undefined;
       }
     | undefined;
   readonly candidates: readonly C[];
@@ -45,7 +47,8 @@ export function decideAdoption<C extends AdoptionCandidate>(
   now: Date,
 ): AdoptionDecision<C> {
   const covers = (names: readonly string[]) => identifiers.every((identifier) => names.includes(identifier));
-  const serves = held !== undefined && (family === undefined || held.family === family);
+  const serves =
+    held !== undefined && held.unfit === undefined && (family === undefined || held.family === family);
   if (serves && held.origin !== 'self-signed' && now < held.notAfter && covers(held.identifiers))
     return { action: 'keep', reason: `holds a CA's certificate until ${held.notAfter.toISOString()}` };
   if (candidates.length === 0) return { action: 'keep', reason: 'nothing to adopt was found' };
@@ -69,13 +72,13 @@ export function decideAdoption<C extends AdoptionCandidate>(
 }
 
 function objectionTo(
-  { judgement, revoked }: AdoptionCandidate,
+  { judgement, objection }: AdoptionCandidate,
   { identifiers, family }: Pick<AdoptionRequest<AdoptionCandidate>, 'identifiers' | 'family'>,
   now: Date,
 ): string | CertificateFacts {
   if (judgement.state === 'broken') return `cannot be used: ${judgement.reason}`;
   const { facts } = judgement;
-  if (revoked) return 'was revoked';
+  if (objection !== undefined) return `is not to be used: ${objection}`;
   if (family !== undefined && facts.family !== family) return `has no ${familyName(family)} key`;
   if (facts.selfSigned) return 'is self-signed';
   if (now >= facts.notAfter) return `expired at ${facts.notAfter.toISOString()}`;

@@ -14,6 +14,7 @@ import {
   type RenewalInfoState,
   renewalTime,
 } from './renewal-info.ts';
+import { sameNames } from './same-names.ts';
 import { type Bucket, isForgettable } from './token-bucket.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
@@ -170,11 +171,8 @@ export class Simulation {
   }
 
   #kindOf({ spec, held, renewalInfo }: Track): OrderKind {
-    const sameNames =
-      held?.origin === 'acme' &&
-      held.identifiers.length === spec.identifiers.length &&
-      spec.identifiers.every((identifier) => held.identifiers.includes(identifier));
-    if (!sameNames) return 'new';
+    const renews = held?.origin === 'acme' && sameNames(held.identifiers, spec.identifiers);
+    if (!renews) return 'new';
     return insideWindow(renewalInfo, this.#now) ? 'ari-renewal' : 'renewal';
   }
 

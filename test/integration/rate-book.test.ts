@@ -131,8 +131,8 @@ describe('the ledger', () => {
 
   test('remembers a failed authorization', async ({ signal }) => {
     const { stored } = await journalOf('a').open(ca().authority, { kind: 'new' }, effect(signal));
-    const failed = bookWith().failed(['a.test']);
-    await journalOf('a').abandon(stored, 'not authorized', effect(signal), failed);
+    const also = bookWith().failed(['a.test']);
+    await journalOf('a').abandon(stored, 'not authorized', effect(signal), { also });
     await expect(bookWith().assertTakes(orderOf('a'), { signal })).rejects.toThrow(
       `failed authorizations of a.test for ca: the limit of 1 is used up until ${later(HOUR_MS)}`,
     );

@@ -8,7 +8,7 @@ const NAMES = ['a.test', 'b.test'];
 function candidate(
   where: string,
   changes: Partial<CertificateFacts> = {},
-  revoked = false,
+  objection?: string,
 ): AdoptionCandidate {
   const facts: CertificateFacts = {
     fingerprint256: where.padEnd(64, '0'),
@@ -21,7 +21,7 @@ function candidate(
     issuer: 'CN=ca',
     ...changes,
   };
-  return { where, judgement: { state: 'loadable', facts }, revoked };
+  return { where, judgement: { state: 'loadable', facts }, objection };
 }
 
 const valid = {
@@ -29,6 +29,7 @@ const valid = {
   identifiers: NAMES,
   notAfter: new Date('2026-03-10T00:00:00Z'),
   family: undefined,
+  unfit: undefined,
 } as const;
 const good = candidate('h1');
 const longer = candidate('h2', { notAfter: new Date('2026-05-01T00:00:00Z') });
@@ -36,6 +37,7 @@ const longer = candidate('h2', { notAfter: new Date('2026-05-01T00:00:00Z') });
 test.each([
   { when: 'nothing is held', held: undefined },
   { when: 'only a self-signed one is held', held: { ...valid, origin: 'self-signed' as const } },
+  { when: 'what is held is revoked', held: { ...valid, unfit: 'revoked (superseded)' } },
   { when: 'what is held has expired', held: { ...valid, notAfter: NOW } },
   { when: 'what is held covers less', held: { ...valid, identifiers: ['a.test'] } },
 ])('what lasts longest is adopted when $when, and the other is known as own', ({ held }) => {
@@ -85,8 +87,8 @@ test.each([
   {
     when: 'kacme revoked it',
     held: undefined,
-    candidates: [candidate('h1', {}, true)],
-    says: 'h1 was revoked',
+    candidates: [candidate('h1', {}, 'revoked (keyCompromise)')],
+    says: 'h1 is not to be used: revoked (keyCompromise)',
   },
   {
     when: 'its file is broken',
