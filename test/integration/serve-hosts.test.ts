@@ -1,4 +1,4 @@
-import { chmod, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { PlaceStatus, Summary } from '../../src/domain/status.ts';
 import { readBundlePem } from '../../src/domain/x509.ts';
@@ -116,27 +116,6 @@ describe('a host that was away', () => {
     expect(await servedBy(host)).not.toBe(issued);
     await host.sshd.start();
     await inStep(host, issued);
-  });
-});
-
-describe('a file changed by hand', () => {
-  test.each<{ readonly how: string; readonly meddle: (path: string) => Promise<void> }>([
-    { how: 'removed', meddle: (path) => rm(path) },
-    { how: 'truncated', meddle: (path) => truncate(path, 200) },
-    { how: 'emptied', meddle: (path) => truncate(path, 0) },
-  ])('is restored when it was $how', async ({ meddle }) => {
-    const host = lastHost();
-    const intact = await readFile(host.certPath);
-    await meddle(host.certPath);
-    const restored = async () => (await readFile(host.certPath)).equals(intact);
-    await eventually('the file is whole again', restored, { timeoutMs: CONVERGES_WITHIN_MS });
-  });
-
-  test('gets its mode back', async () => {
-    const host = lastHost();
-    await chmod(host.certPath, 0o644);
-    const restored = async () => ((await stat(host.certPath)).mode & 0o777) === 0o600;
-    await eventually('the mode is 0600 again', restored, { timeoutMs: CONVERGES_WITHIN_MS });
   });
 });
 
