@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Logger } from 'pino';
 import { type BackoffState, backoffUntil } from '../domain/backoff.ts';
 import { KacmeError, reportError } from '../domain/errors.ts';
-import { judgeFailure } from '../domain/failure.ts';
+import { isLocal, judgeFailure } from '../domain/failure.ts';
 import type { CertificateSpec, IssuerSpec } from '../domain/model.ts';
 import { RateLimitNearError } from '../domain/rate-limit-error.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
@@ -93,8 +93,9 @@ export class Backoffs {
     error: unknown,
     options: { signal: AbortSignal },
   ): Promise<Pick<BackoffRecord, 'failures' | 'notBefore' | 'verdict'>> {
+    const report = reportError(error);
     const verdict = judgeFailure({
-      ...reportError(error),
+      ...report,
       problems: error instanceof KacmeError ? error.problems : [],
     });
     // To wait for a limit is no failure: it does not lengthen the wait, and the moment is known.
@@ -106,6 +107,7 @@ export class Backoffs {
       notBefore: notBeforeOf(error),
       heldUntil: await this.#trustedUntil(spec, options),
       permanent: verdict.permanent,
+      local: isLocal(report.code),
     });
     return { failures, notBefore: until.toISOString(), verdict };
   }
@@ -138,5 +140,6 @@ function sortKeys(_key: string, value: unknown): unknown {
 }
 
 export function backoffState({ failures, notBefore, verdict, lastFailure }: BackoffRecord): BackoffState {
-  return { failures, notBefore: new Date(notBefore), verdict, remedy: lastFailure.remedy };
+  const { code, remedy } = lastFailure;
+  return { failures, notBefore: new Date(notBefore), verdict, remedy, local: isLocal(code) };
 }

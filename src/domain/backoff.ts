@@ -11,6 +11,8 @@ export interface BackoffState {
   readonly verdict: FailureVerdict;
   /** What an operator can do about the last one. */
   readonly remedy?: string | undefined;
+  /** Whether no CA was asked for the last one (`isLocal`). */
+  readonly local?: boolean;
 }
 
 export interface BackoffLimits {
@@ -20,9 +22,13 @@ export interface BackoffLimits {
   readonly heldUntil?: Date | undefined;
   /** The same request would be refused again: only the long steps are taken. */
   readonly permanent?: boolean;
+  /** No CA was asked (`isLocal`): no step is longer than ten minutes, so that a repair is soon seen. */
+  readonly local?: boolean;
 }
 
 const STEPS_MS = [60_000, 600_000, 6_000_000, DAY_MS] as const;
+/** Of a failure that costs nobody anything. */
+const LONGEST_LOCAL_MS = 600_000;
 /** A permanent failure begins where passing ones are after this many. */
 const LONG_STEPS_AFTER = 2;
 
@@ -33,18 +39,18 @@ const SHORTEST_CAPPED_MS = 600_000;
 
 /**
  * When to try again after `failures` failed attempts in a row (at least 1): 1 min, 10 min, 100 min, then daily, and
- * 100 min, then daily, after a permanent failure; but within an eighth of the time left of the certificate in use; up
- * to a tenth later so that a fleet does not return in step.
+ * 100 min, then daily, after a permanent failure; but within an eighth of the time left of the certificate in use, and
+ * within 10 min when no CA was asked; up to a tenth later so that a fleet does not return in step.
  */
 export function backoffUntil(
   failures: number,
   now: Date,
   uniform: number,
-  { notBefore, heldUntil, permanent = false }: BackoffLimits = {},
+  { notBefore, heldUntil, permanent = false, local = false }: BackoffLimits = {},
 ): Date {
   const step = failures + (permanent ? LONG_STEPS_AFTER : 0);
   const baseMs = STEPS_MS[Math.min(step, STEPS_MS.length) - 1] ?? DAY_MS;
-  const longestMs = longestWaitMs(now, heldUntil, permanent);
+  const longestMs = local ? LONGEST_LOCAL_MS : longestWaitMs(now, heldUntil, permanent);
   const ours = now.getTime() + Math.round(Math.min(baseMs, longestMs) * (1 + uniform / 10));
   return new Date(Math.max(ours, notBefore?.getTime() ?? 0));
 }
@@ -57,9 +63,13 @@ function longestWaitMs(now: Date, heldUntil: Date | undefined, permanent: boolea
 }
 
 /** Why an attempt for `certificate` is put off, and what would end that; for a reason. */
-export function describeBackoff({ failures, verdict, remedy }: BackoffState, certificate: string): string {
+export function describeBackoff(
+  { failures, verdict, remedy, local = false }: BackoffState,
+  certificate: string,
+): string {
   const attempts = failures === 1 ? 'a failed attempt' : `${failures} failed attempts`;
   if (!verdict.permanent) return `backing off after ${attempts}`;
   const act = remedy ?? 'see what the CA says';
-  return `an operator must act after ${attempts}: ${act}; then run kacme renew ${certificate} --force`;
+  const then = local ? 'kacme looks again by itself, or' : 'then';
+  return `an operator must act after ${attempts}: ${act}; ${then} run kacme renew ${certificate} --force`;
 }

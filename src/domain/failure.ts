@@ -27,6 +27,12 @@ export function judgeFailure(failure: Failure): FailureVerdict {
   return { permanent, fault: faultOf(failure) };
 }
 
+/**
+ * Whether a failure was seen before a CA was asked for anything that it counts: to look again costs nobody anything, and
+ * nothing tells kacme that DNS, a route or a file was repaired.
+ */
+export const isLocal = (code: ErrorCode): boolean => LOCAL.has(code) || PREFLIGHT.has(code);
+
 /** Whether the CA's refusal of an identifier's validation is final: what it found there was wrong, not out of reach. */
 export const isFinalRefusal = (problem: string): boolean => FINAL_REFUSALS.has(problem);
 
@@ -38,6 +44,16 @@ const LOCAL: ReadonlySet<ErrorCode> = new Set([
   'ERR_STORE_CORRUPT',
   'ERR_STORE_SCHEMA',
   'ERR_STORE_UNUSABLE',
+]);
+
+/** What is found out before an order. */
+const PREFLIGHT: ReadonlySet<ErrorCode> = new Set([
+  'ERR_CAA_DENIED',
+  'ERR_CHALLENGE_UNREACHABLE',
+  'ERR_DNS_NO_ADDRESS',
+  'ERR_DNS_NO_ANSWER',
+  'ERR_DNS_NO_SUCH_NAME',
+  'ERR_DNS_SERVER_FAILURE',
 ]);
 
 const FAULTS: Readonly<Partial<Record<ErrorCode, Fault>>> = {

@@ -1,7 +1,8 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { Backoffs } from '../../src/app/backoffs.ts';
+import { Backoffs, backoffState } from '../../src/app/backoffs.ts';
 import { Bundles } from '../../src/app/bundles.ts';
 import { type BackoffRecord, backoffRecord } from '../../src/app/records.ts';
+import { describeBackoff } from '../../src/domain/backoff.ts';
 import { KacmeError, type Retry } from '../../src/domain/errors.ts';
 import type { CertificateSpec, IssuerSpec } from '../../src/domain/model.ts';
 import { appFixture, effect, issuer, START, spec } from '../unit/app/app-fixture.ts';
@@ -51,6 +52,23 @@ test('a permanent refusal waits long from the first time', async ({ signal }) =>
     notBefore: later(100 * MINUTE_MS),
     permanent: true,
   });
+});
+
+test('what DNS says is looked at again every ten minutes, however often it has failed', async ({
+  signal,
+}) => {
+  const denied = new KacmeError('ERR_CAA_DENIED', 'CAA denies it', { retry: 'never', remedy: 'permit it' });
+  for (const failures of [1, 2, 3, 4])
+    expect(await noted(denied, { signal })).toMatchObject({
+      failures,
+      notBefore: later(10 * MINUTE_MS),
+      permanent: true,
+    });
+  const record = await found(spec(), { signal });
+  if (record === undefined) throw new Error('nothing was noted');
+  expect(describeBackoff(backoffState(record), 'site')).toBe(
+    'an operator must act after 4 failed attempts: permit it; kacme looks again by itself, or run kacme renew site --force',
+  );
 });
 
 describe('a back-off holds for the request that failed', () => {

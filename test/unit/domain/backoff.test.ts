@@ -45,6 +45,21 @@ describe('a permanent failure', () => {
   });
 });
 
+describe('a failure that was seen before a CA was asked', () => {
+  test.each([
+    { failures: 1, permanent: false, expected: MINUTE },
+    { failures: 2, permanent: false, expected: 10 * MINUTE },
+    { failures: 400, permanent: false, expected: 10 * MINUTE },
+    { failures: 1, permanent: true, expected: 10 * MINUTE },
+    { failures: 400, permanent: true, expected: 10 * MINUTE },
+  ])('waits $expected ms as number $failures, permanent: $permanent', ({ failures, permanent, expected }) => {
+    expect(backoffUntil(failures, now, 0, { permanent, local: true })).toEqual(at(expected));
+    expect(backoffUntil(failures, now, 0, { permanent, local: true, heldUntil: at(60 * DAY) })).toEqual(
+      at(expected),
+    );
+  });
+});
+
 test("nothing is asked before the CA's own Retry-After", () => {
   expect(backoffUntil(1, now, 0, { notBefore: at(DAY) })).toEqual(at(DAY));
   expect(backoffUntil(1, now, 0, { notBefore: at(1) })).toEqual(at(MINUTE));

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { ErrorCode } from '../../../src/domain/errors.ts';
-import { type Fault, judgeFailure } from '../../../src/domain/failure.ts';
+import { type Fault, isLocal, judgeFailure } from '../../../src/domain/failure.ts';
 
 describe('whose failure it is', () => {
   test.each<{ code: ErrorCode; problems?: readonly string[]; fault: Fault }>([
@@ -49,4 +49,21 @@ test.each<{ code: ErrorCode; retry: 'now' | 'later' | 'never'; permanent: boolea
   { code: 'ERR_STORE_CORRUPT', retry: 'never', permanent: false },
 ])('$code that is tried again $retry is permanent: $permanent', ({ code, retry, permanent }) => {
   expect(judgeFailure({ code, retry, problems: [] })).toMatchObject({ permanent });
+});
+
+test.each<{ code: ErrorCode; local: boolean }>([
+  { code: 'ERR_DNS_NO_SUCH_NAME', local: true },
+  { code: 'ERR_DNS_NO_ADDRESS', local: true },
+  { code: 'ERR_DNS_NO_ANSWER', local: true },
+  { code: 'ERR_DNS_SERVER_FAILURE', local: true },
+  { code: 'ERR_CAA_DENIED', local: true },
+  { code: 'ERR_CHALLENGE_UNREACHABLE', local: true },
+  { code: 'ERR_SECRET_UNREADABLE', local: true },
+  { code: 'ERR_ACME_AUTHORIZATION', local: false },
+  { code: 'ERR_ACME_PROBLEM', local: false },
+  { code: 'ERR_ACME_UNREACHABLE', local: false },
+  { code: 'ERR_ACME_PROFILE', local: false },
+  { code: 'ERR_CERTIFICATE_UNUSABLE', local: false },
+])('$code was seen before a CA was asked: $local', ({ code, local }) => {
+  expect(isLocal(code)).toBe(local);
 });
