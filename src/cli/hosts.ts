@@ -26,7 +26,10 @@ function scanCommand(context: CliContext, endWith: EndWith): Command {
     .description(
       'Print the host keys that hosts and jump hosts present, to compare and then to pin; pins nothing',
     )
-    .argument('[host...]', 'names of hosts, or addresses of jump hosts (default: all of them)')
+    .argument(
+      '[host...]',
+      'names of hosts, or addresses of jump hosts (default: all of them, also those that are discovered)',
+    )
     .option('--pool <name>', 'only this pool')
     .option('--port <number>', 'ask at this port instead of the configured one of the hosts', parsePort)
     .option('--json', 'print it as JSON')

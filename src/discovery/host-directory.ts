@@ -1,7 +1,9 @@
-import { isIPv4 } from 'node:net';
+import { isIP, isIPv4 } from 'node:net';
 import { type FoundHost, type HostAnswer, hostsUnknown } from '../domain/discovery.ts';
-import type { DnsAnswer } from '../domain/dns.ts';
+import type { DnsAnswer, ServiceRecord } from '../domain/dns.ts';
+import { Lane } from '../domain/lane.ts';
 import type { DiscoverySpec, Listen } from '../domain/model.ts';
+import { waitForAll } from '../domain/wait-for-all.ts';
 import type { HostDirectory } from '../ports/host-directory.ts';
 import type { Resolver } from '../ports/resolver.ts';
 
@@ -16,17 +18,39 @@ export interface HostDirectoryOptions {
   ) => Promise<readonly FoundHost[]>;
 }
 
+/** Of one look, whatever the number of targets. */
+const WITHIN_MS = 30_000;
+/** Targets that are looked up side by side. */
+const LOOKUPS_AT_ONCE = 16;
+
+/**
+ * Targets stand in lines of known_hosts and in commands that operators are told to run, so that nothing else passes: a
+ * `*` would pin one key for every host.
+ */
+const HOST_NAME = /^(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*$/;
+
 /** The adapter for all kinds of sources. */
 export function createHostDirectory({ resolverFor, readHostsFile }: HostDirectoryOptions): HostDirectory {
+  const ask = async (source: DiscoverySpec, options: { signal: AbortSignal }): Promise<HostAnswer> => {
+    switch (source.kind) {
+      case 'dns':
+        return hostsByAddress(source, resolverFor(source), options);
+      case 'srv':
+        return hostsByService(source, resolverFor(source), options);
+      case 'file':
+        return { hosts: await readHostsFile(source, options), doubts: [] };
+    }
+  };
   return {
     hosts: async (source, { signal }) => {
-      switch (source.kind) {
-        case 'dns':
-          return hostsByAddress(source, resolverFor(source), { signal });
-        case 'srv':
-          return hostsByService(source, resolverFor(source), { signal });
-        case 'file':
-          return { hosts: await readHostsFile(source, { signal }), doubts: [] };
+      const late = AbortSignal.timeout(WITHIN_MS);
+      try {
+        return await ask(source, { signal: AbortSignal.any([signal, late]) });
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!late.aborted) throw error;
+        const remedy = 'see that its resolvers, or what the file lies on, answer quickly';
+        throw hostsUnknown(source, `no whole answer within ${WITHIN_MS / 1_000} s`, remedy);
       }
     },
   };
@@ -53,23 +77,34 @@ async function hostsByService(
 ): Promise<HostAnswer> {
   const answer = await resolver.services(source.name, options);
   // A lone target of "." says that the service is decidedly not available there (RFC 2782).
-  const records = recordsOf(answer).filter(({ target }) => target !== '');
-  if (records.length === 0) throw noHosts(source, answer);
+  const named = recordsOf(answer).filter(({ target }) => target !== '');
+  if (named.length === 0) throw noHosts(source, answer);
+  const records = named.filter(isUsable);
+  const unusable = named
+    .filter((record) => !isUsable(record))
+    .map(({ target, port }) => `${JSON.stringify(target)} at port ${port} is no host name and port`);
   const targets = [...new Set(records.map(({ target }) => target))];
+  const lane = new Lane(LOOKUPS_AT_ONCE);
   const found = new Map(
-    await Promise.all(
-      targets.map(async (target) => [target, await addressOf(target, resolver, options)] as const),
+    await waitForAll(
+      targets.map(async (target) => {
+        const address = await lane.run(() => addressOf(target, resolver, options), options);
+        return [target, address] as const;
+      }),
     ),
   );
   const hosts = records.flatMap(({ target, port }): FoundHost[] => {
     const { address } = found.get(target) ?? {};
     return address === undefined ? [] : [{ name: target, address, port }];
   });
-  const doubts = [...found.values()].flatMap((target) => target.doubts);
+  const doubts = [...unusable, ...[...found.values()].flatMap((target) => target.doubts)];
   if (hosts.length === 0)
     throw hostsUnknown(source, doubts.join('; '), `give each target of ${source.name} an address record`);
   return { hosts, doubts };
 }
+
+const isUsable = ({ target, port }: ServiceRecord): boolean =>
+  target.length <= 253 && HOST_NAME.test(target) && !isIP(target) && port > 0;
 
 /** The same one each time, whatever the order of the records; IPv4 if there is any, which every network has. */
 async function addressOf(
