@@ -1,5 +1,7 @@
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { chmod, readdir, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, onTestFinished, test } from 'vitest';
@@ -80,6 +82,35 @@ const faults: Readonly<Record<string, Fault>> = {
     remedy: /sshd/,
     cause: ({ sshd }) => sshd.stop(),
   },
+  'sshd frozen': {
+    code: 'ERR_HOST_UNREACHABLE',
+    says: /: await the SSH banner: no answer within 5000 ms/,
+    remedy: /see that the host is up/,
+    cause: async ({ sshd }) => {
+      sshd.freeze();
+      onTestFinished(() => sshd.thaw());
+    },
+  },
+  'something else than sshd': {
+    code: 'ERR_HOST_UNREACHABLE',
+    says: /: await the SSH banner: .*after saying "HTTP\/1\.1 400 Bad Request"/,
+    remedy: /an sshd \(not something else\) listens/,
+    cause: async ({ address, sshd }) => {
+      await sshd.stop();
+      const impostor = createServer((socket) => {
+        socket
+          .on('error', () => socket.destroy())
+          .resume()
+          .end('HTTP/1.1 400 Bad Request\r\n\r\n');
+      });
+      impostor.listen(sshd.port, address);
+      await once(impostor, 'listening');
+      onTestFinished(async () => {
+        impostor.close();
+        await once(impostor, 'close');
+      });
+    },
+  },
 };
 
 const summaryOf = ({ stdout }: Finished) => JSON.parse(stdout) as Summary;
@@ -92,7 +123,10 @@ const resultsAt = ({ places }: Summary, hosts: readonly TestHost[]): readonly Pl
   });
 
 test('hosts that fail, each in a way of its own, are reported with the remedy; the others are served', async () => {
-  const { kacme, fleet } = await lab({ hosts: 2 + Object.keys(faults).length });
+  const { kacme, fleet } = await lab({
+    hosts: 2 + Object.keys(faults).length,
+    overlay: { pools: { lb: { ssh: { connectTimeout: '5s' } } } },
+  });
   const [first, second, ...failing] = fleet.hosts;
   if (first === undefined || second === undefined) throw new Error('two hosts are well');
   await Promise.all(Object.values(faults).map((fault, i) => fault.cause(failing[i] ?? first)));
@@ -126,13 +160,13 @@ test('hosts that fail, each in a way of its own, are reported with the remedy; t
     expect(told[1]).toMatch(remedy);
     expect(told[2]).toMatch(/what happens next: /);
   }
-  expect(text.stdout).toMatch(/^partly: .*2 of 8 places in sync$/m);
+  expect(text.stdout).toMatch(/^partly: .*2 of 10 places in sync$/m);
 
   const [served] = await Promise.all([first.haproxy.servedFingerprint256('site.test')]);
   expect(served).not.toBe(old.fingerprint256);
   expect(await second.haproxy.servedFingerprint256('site.test')).toBe(served);
-  const [refused, rekeyed, socketless, full, readOnly, down] = failing;
-  for (const host of [refused, rekeyed, readOnly, down]) {
+  const [refused, rekeyed, socketless, full, readOnly, down, frozen, alien] = failing;
+  for (const host of [refused, rekeyed, readOnly, down, frozen, alien]) {
     expect(await readFile(host?.certPath ?? '', 'utf8')).toBe(old.bundlePem);
     expect(await readdir(dirname(host?.certPath ?? ''))).toEqual(['haproxy.pem']);
   }
