@@ -13,6 +13,8 @@ export interface BenchmarkOptions {
   readonly runs: number;
   /** The kacme that is measured: the bundled build. */
   readonly command: string;
+  /** A process with simulated hosts; see simulation/. */
+  readonly simulator: string;
   /** Directory for a CPU profile of every `kacme serve`; it slows them down a little. */
   readonly profiles: string | undefined;
   /** Progress, one line each. */

@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import type { Benchmark } from './benchmark.ts';
+import type { Benchmark, BenchmarkOptions } from './benchmark.ts';
+import { fleet } from './fleet.ts';
 import { describeMachine, loadAverage } from './machine.ts';
 import { order } from './order.ts';
 import { plan } from './plan.ts';
@@ -9,7 +10,7 @@ import { rollout } from './rollout.ts';
 import { startup } from './startup.ts';
 import { twenty } from './twenty.ts';
 
-const BENCHMARKS: readonly Benchmark[] = [order, twenty, rollout, startup, plan];
+const BENCHMARKS: readonly Benchmark[] = [order, twenty, rollout, fleet, startup, plan];
 
 const USAGE = `npm run bench -- [--runs N] [--only NAME]... [--json FILE] [--profiles DIRECTORY]
 
@@ -23,6 +24,9 @@ ${BENCHMARKS.map(({ name, about }) => `                  ${name.padEnd(8)} ${abo
 Exit status: 0 measured, whether the targets are met or not; 1 a run did not do its work; 2 wrong usage
 `;
 
+/** What was bundled for this run. */
+type Built = Pick<BenchmarkOptions, 'command' | 'simulator' | 'signal'>;
+
 interface Settings {
   readonly runs: number;
   readonly benchmarks: readonly Benchmark[];
@@ -31,17 +35,14 @@ interface Settings {
 }
 
 /** Resolves to the exit status. */
-export async function main(
-  argv: readonly string[],
-  { command, signal }: { command: string; signal: AbortSignal },
-): Promise<number> {
+export async function main(argv: readonly string[], { command, simulator, signal }: Built): Promise<number> {
   const settings = readSettings(argv);
   if (typeof settings === 'string') {
     process.stderr.write(`${settings === '' ? '' : `${settings}\n\n`}${USAGE}`);
     return settings === '' ? 0 : 2;
   }
   try {
-    await measure(settings, { command, signal });
+    await measure(settings, { command, simulator, signal });
     return 0;
   } catch (error) {
     if (signal.aborted) return 130;
@@ -54,7 +55,7 @@ export async function main(
 
 async function measure(
   { runs, benchmarks, json, profiles }: Settings,
-  { command, signal }: { command: string; signal: AbortSignal },
+  { command, simulator, signal }: Built,
 ): Promise<void> {
   const say = (line: string) => void process.stdout.write(`${line}\n`);
   const at = new Date().toISOString();
@@ -67,7 +68,7 @@ async function measure(
     const load = await loadAverage();
     loads.push(load);
     say(`${benchmark.name}: ${benchmark.about}; load ${load}`);
-    measures.push(...(await benchmark.run({ runs, command, profiles, say, signal })).map(judge));
+    measures.push(...(await benchmark.run({ runs, command, simulator, profiles, say, signal })).map(judge));
   }
   say(`\n${renderTable(measures)}`);
   const missed = measures.filter(({ met }) => met === false);

@@ -8,20 +8,30 @@ import type { BenchmarkOptions } from './benchmark.ts';
 /** A log line of kacme; `time` in milliseconds since 1970, by the clock of this machine. */
 export type LogLine = Readonly<Record<string, unknown>> & { readonly msg: string; readonly timeMs: number };
 
+export interface LoggedOptions {
+  readonly from: number;
+  readonly withinMs?: number;
+  readonly signal: AbortSignal;
+}
+
 export interface BenchService {
   readonly pid: number;
   /** How many lines it has logged: `logged` can look from here on. */
   readonly lines: number;
-  /** The first line from `from` on that fits, as soon as it is logged; throws with the log's end after 30 s. */
-  logged(fits: (line: LogLine) => boolean, options: { from: number; signal: AbortSignal }): Promise<LogLine>;
+  /** The first line from `from` on that fits, as soon as it is logged; throws with the log's end after `withinMs` (30 s). */
+  logged(fits: (line: LogLine) => boolean, options: LoggedOptions): Promise<LogLine>;
   /** All lines from `from` on that fit, as soon as there are `count`. */
   loggedTimes(
     count: number,
     fits: (line: LogLine) => boolean,
-    options: { from: number; signal: AbortSignal },
+    options: LoggedOptions,
   ): Promise<readonly LogLine[]>;
   /** `VmRSS` of proc_pid_status(5), in MB of 10^6 bytes. */
   residentMb(): Promise<number>;
+  /** `VmHWM`, the most that it ever was. */
+  peakMb(): Promise<number>;
+  /** User and system time so far. */
+  processorMs(): Promise<number>;
   /** Resolves once it has used no processor time for a while. */
   idle(options: { signal: AbortSignal }): Promise<void>;
   /** SIGTERM; throws unless it ends cleanly. */
@@ -69,8 +79,11 @@ export function startService(
   });
   const isGone = () => child.exitCode !== null || child.signalCode !== null;
 
-  const loggedTimes: BenchService['loggedTimes'] = async (count, fits, { from, signal }) => {
-    const deadline = AbortSignal.timeout(LOGGED_WITHIN_MS);
+  const loggedTimes: BenchService['loggedTimes'] = async (count, fits, options) => {
+    const { from, withinMs = LOGGED_WITHIN_MS, signal } = options;
+    const deadline = AbortSignal.timeout(withinMs);
+    const found: LogLine[] = [];
+    let next = from;
     const either = AbortSignal.any([signal, deadline]);
     return await new Promise((resolve, reject) => {
       const settle = (act: () => void) => {
@@ -79,11 +92,14 @@ export function startService(
         act();
       };
       const look = () => {
-        const found = log.slice(from).filter(fits);
+        for (; next < log.length; next++) {
+          const line = log[next];
+          if (line !== undefined && fits(line)) found.push(line);
+        }
         if (found.length >= count) return settle(() => resolve(found));
         if (signal.aborted) return settle(() => reject(signal.reason));
         if (!deadline.aborted && !isGone()) return;
-        const why = isGone() ? 'ended' : `did not log it within ${LOGGED_WITHIN_MS} ms`;
+        const why = isGone() ? 'ended' : `logged it ${found.length} times of ${count} within ${withinMs} ms`;
         settle(() => reject(new Error(`kacme serve ${why}; its last lines:\n${raw.slice(-30).join('\n')}`)));
       };
       waiting.add(look);
@@ -102,15 +118,13 @@ export function startService(
       return line;
     },
     loggedTimes,
-    residentMb: async () => {
-      const status = await readFile(`/proc/${child.pid}/status`, 'utf8');
-      const kilobytes = /^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1];
-      return (Number(kilobytes) * 1_024) / 1_000_000;
-    },
+    residentMb: () => memoryMb(child.pid, 'VmRSS'),
+    peakMb: () => memoryMb(child.pid, 'VmHWM'),
+    processorMs: () => processorMsOf(child.pid),
     idle: async ({ signal }) => {
       const deadlineMs = performance.now() + LOGGED_WITHIN_MS;
-      for (let before = ''; performance.now() < deadlineMs; ) {
-        const now = await processorTime(child.pid);
+      for (let before = -1; performance.now() < deadlineMs; ) {
+        const now = await processorMsOf(child.pid);
         if (now === before) return;
         before = now;
         await sleep(QUIET_MS, undefined, { signal });
@@ -136,12 +150,22 @@ function parseLine(text: string): LogLine | undefined {
   return { ...line, timeMs: Date.parse(line.time) };
 }
 
-/** User and system time so far, in ticks (proc_pid_stat(5)). */
-async function processorTime(pid: number | undefined): Promise<string> {
+/** A field of proc_pid_status(5), in MB of 10^6 bytes. */
+async function memoryMb(pid: number | undefined, field: 'VmRSS' | 'VmHWM'): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  const kilobytes = new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1];
+  return (Number(kilobytes) * 1_024) / 1_000_000;
+}
+
+/** Linux counts in hundredths of a second, whatever the kernel's own tick is (time(7)). */
+const TICK_MS = 10;
+
+/** User and system time of a process so far (proc_pid_stat(5)). */
+export async function processorMsOf(pid: number | undefined): Promise<number> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
   const [utime, stime] = stat
     .slice(stat.lastIndexOf(')') + 2)
     .split(' ')
     .slice(11, 13);
-  return `${utime} ${stime}`;
+  return (Number(utime) + Number(stime)) * TICK_MS;
 }
