@@ -22,18 +22,20 @@ function patternList(field: string): HostPattern {
   const patterns = field
     .toLowerCase()
     .split(',')
-    .map((pattern) => ({ negated: pattern.startsWith('!'), regExp: wildcard(pattern.replace(/^!/, '')) }));
+    .map((pattern) => ({ negated: pattern.startsWith('!'), matches: wildcard(pattern.replace(/^!/, '')) }));
   const wanted = patterns.filter(({ negated }) => !negated);
   const vetoes = patterns.filter(({ negated }) => negated);
   return (name) =>
-    wanted.some(({ regExp }) => regExp.test(name)) && !vetoes.some(({ regExp }) => regExp.test(name));
+    wanted.some(({ matches }) => matches(name)) && !vetoes.some(({ matches }) => matches(name));
 }
 
 /** `*` is any number of characters, `?` exactly one, everything else (brackets too) is itself. */
-function wildcard(pattern: string): RegExp {
+function wildcard(pattern: string): HostPattern {
+  if (!/[*?]/.test(pattern)) return (name) => name === pattern;
   const source = pattern
     .replace(/[.+^${}()|[\]\\]/g, '\\$&')
     .replace(/\*+/g, '.*')
     .replaceAll('?', '.');
-  return new RegExp(`^${source}$`, 's');
+  const regExp = new RegExp(`^${source}$`, 's');
+  return (name) => regExp.test(name);
 }

@@ -4,7 +4,7 @@ import { type KnownHosts, parseKnownHosts } from './known-hosts.ts';
 
 /** known_hosts files, read again when they change, so that a key pinned by the operator counts at once. */
 export class KnownHostsFiles {
-  readonly #cache = new Map<string, { readonly version: string; readonly knownHosts: KnownHosts }>();
+  readonly #cache = new Map<string, { readonly version: string; readonly knownHosts: Promise<KnownHosts> }>();
 
   /** Throws `ERR_CONFIG_UNREADABLE`: without the file no host can be trusted. */
   read(file: string, options: { signal: AbortSignal }): Promise<KnownHosts> {
@@ -25,10 +25,12 @@ export class KnownHostsFiles {
       const { mtimeMs, ctimeMs, size, ino } = await stat(file);
       const version = [mtimeMs, ctimeMs, size, ino].join(' ');
       const cached = this.#cache.get(file);
-      if (cached?.version === version) return cached.knownHosts;
-      const knownHosts = parseKnownHosts(await readFile(file, { encoding: 'utf8', signal }), file);
+      if (cached?.version === version) return await cached.knownHosts;
+      // A promise, so that all hosts which connect at the same time share it.
+      const knownHosts = readFile(file, 'utf8').then((text) => parseKnownHosts(text, file));
       this.#cache.set(file, { version, knownHosts });
-      return knownHosts;
+      knownHosts.catch(() => this.#cache.delete(file));
+      return await knownHosts;
     } catch (error) {
       signal.throwIfAborted();
       if (otherwise !== undefined && isMissing(error)) return otherwise;
