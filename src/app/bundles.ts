@@ -21,6 +21,8 @@ import {
   revocationRecord,
 } from './records.ts';
 import { RevokedBundles } from './revoked.ts';
+import { SharedLook } from './shared-look.ts';
+import { unlessAborted } from './single-flight.ts';
 
 /** What a certificate's deployments should hold, and the PEM to install. */
 export interface Desired {
@@ -40,6 +42,9 @@ export interface AlongWith {
 
 type Made = Pick<BundleRecord, 'chainPem' | 'keyPem' | 'origin' | 'issuer'> & { readonly reason: string };
 
+/** A look of many: whoever is cancelled stops waiting for it. */
+const NEVER = { signal: new AbortController().signal };
+
 /** How long a bootstrap certificate lasts: long enough for a CA that cannot be reached for a season. */
 const SELF_SIGNED_MS = 90 * 86_400_000;
 
@@ -51,6 +56,7 @@ export class Bundles {
   readonly #keep: number;
   #known: Set<string> | undefined;
   readonly #desired = new Map<string, { readonly revision: number; readonly desired: Desired }>();
+  readonly #looks = new WeakMap<CertificateSpec, SharedLook<Desired | undefined>>();
 
   /** `keep`: superseded bundles whose keys are kept, per certificate. */
   constructor(keep: number, deps: BundlesDeps) {
@@ -70,8 +76,15 @@ export class Bundles {
     return this.#activeOf(await this.record(certificate, options), certificate, options);
   }
 
-  /** Undefined when the certificate has no bundle yet. */
-  async desired(spec: CertificateSpec, options: { signal: AbortSignal }): Promise<Desired | undefined> {
+  /** Undefined when the certificate has no bundle yet. All hosts ask for it at the same moment. */
+  async desired(spec: CertificateSpec, { signal }: { signal: AbortSignal }): Promise<Desired | undefined> {
+    signal.throwIfAborted();
+    const look = this.#looks.get(spec) ?? new SharedLook(() => this.#lookUp(spec, NEVER));
+    this.#looks.set(spec, look);
+    return unlessAborted(look.ask(), signal);
+  }
+
+  async #lookUp(spec: CertificateSpec, options: { signal: AbortSignal }): Promise<Desired | undefined> {
     const record = await this.record(spec.name, options);
     const cached = this.#desired.get(spec.name);
     if (record !== undefined && cached?.revision === record.revision) return cached.desired;

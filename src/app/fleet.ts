@@ -5,6 +5,7 @@ import { Lane } from '../domain/lane.ts';
 import type { DeploymentSpec, KacmeConfig, PoolSpec } from '../domain/model.ts';
 import type { HostObservation } from '../domain/observation.ts';
 import { decidePlace, type Means } from '../domain/place-decision.ts';
+import { scopedSignal } from '../domain/scoped-signal.ts';
 import { type HostStatus, isInSync, type PlaceResult, type PlaceStatus } from '../domain/status.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import type { HostChange } from '../ports/haproxy-host.ts';
@@ -31,6 +32,8 @@ interface Settled {
 }
 
 const leftAs = (status: PlaceStatus): Settled => ({ status, action: 'left', inSync: false });
+
+type PassOptions = EffectOptions & { readonly sparing: boolean };
 
 export interface FleetParts {
   readonly bundles: Bundles;
@@ -108,12 +111,20 @@ export class Fleet {
   /**
    * Never throws for what goes wrong on the host: that is in the results. Throws when aborted. A change that a loop
    * made after `sinceMs` (monotonic) is told as this call's: whoever waits for it need not know who was faster.
+   * `sparing`: handshakes are not made again at once where nothing has changed.
    */
   async reconcile(
     target: Target,
-    { sinceMs = Number.POSITIVE_INFINITY, ...options }: EffectOptions & { readonly sinceMs?: number },
+    {
+      sinceMs = Number.POSITIVE_INFINITY,
+      sparing = false,
+      signal,
+      mandate,
+    }: EffectOptions & { readonly sinceMs?: number; readonly sparing?: boolean },
   ): Promise<readonly PlaceResult[]> {
-    return this.#hostLane(target).run(
+    using own = scopedSignal(signal);
+    const options = { signal: own.signal, mandate, sparing };
+    return await this.#hostLane(target).run(
       async () => {
         const looked = await this.#look(target, options);
         if (looked === undefined) return this.#journal.resultsOfUnreachable(target);
@@ -187,7 +198,8 @@ export class Fleet {
     observation: HostObservation,
     { signal }: { signal: AbortSignal },
   ): Promise<Place> {
-    const unknown = { deployment, desired: undefined, decision: undefined, failure: undefined };
+    const worker = observation.haproxy.state === 'running' ? observation.haproxy.worker : undefined;
+    const unknown = { deployment, desired: undefined, decision: undefined, failure: undefined, worker };
     const spec = this.#config.certificates[deployment.certificate];
     try {
       const desired = spec && (await this.#bundles.desired(spec, { signal }));
@@ -200,7 +212,7 @@ export class Fleet {
     }
   }
 
-  async #settle(target: Target, place: Place, options: EffectOptions): Promise<Settled> {
+  async #settle(target: Target, place: Place, options: PassOptions): Promise<Settled> {
     try {
       if (place.decision?.action === 'change')
         return await this.#change(target, place, place.decision, options);
@@ -214,7 +226,7 @@ export class Fleet {
     }
   }
 
-  async #leave(target: Target, place: Place, options: EffectOptions): Promise<Settled> {
+  async #leave(target: Target, place: Place, options: PassOptions): Promise<Settled> {
     if (place.failure !== undefined) throw place.failure;
     const status = await this.#verdicts.unchanged(target, place, options);
     // A bootstrap certificate yields to whatever is better: such a host lacks nothing.

@@ -141,7 +141,7 @@ export class Loops {
     const { clock, random } = this.#deps;
     return this.#repeat(`host ${idOf(loop.target)}`, options, async () => {
       if (loop.gone) return 'done';
-      const results = await this.#service.fleet.reconcile(loop.target, options);
+      const results = await this.#service.fleet.reconcile(loop.target, { ...options, sparing: true });
       const lost = results.length > 0 && results.every(({ action }) => action === 'failed');
       const everyMs = lost
         ? Math.min(UNREACHABLE_RETRY_MS, this.#config.reconcile.everyMs)

@@ -1,6 +1,7 @@
 import type { KacmeError } from '../domain/errors.ts';
 import { reportError } from '../domain/errors.ts';
 import type { DeploymentSpec, HostSpec } from '../domain/model.ts';
+import type { WorkerProcess } from '../domain/observation.ts';
 import type { PlaceDecision } from '../domain/place-decision.ts';
 import type { PlaceState, PlaceStatus } from '../domain/status.ts';
 import type { Verification } from '../ports/haproxy-host.ts';
@@ -14,6 +15,8 @@ export interface Place {
   readonly decision: PlaceDecision | undefined;
   /** Why it is not known what it should hold. */
   readonly failure: KacmeError | undefined;
+  /** The process whose memory was looked at. */
+  readonly worker: WorkerProcess | undefined;
 }
 
 export function placeIs({ deployment, desired }: Place, state: PlaceState, reason: string): PlaceStatus {

@@ -6,7 +6,8 @@ import type { Verification } from '../ports/haproxy-host.ts';
 import type { Desired } from './bundles.ts';
 import type { CanaryGate } from './canary.ts';
 import type { AppDeps } from './deps.ts';
-import type { Target } from './host-journal.ts';
+import { HandshakeMemory } from './handshake-memory.ts';
+import { idOf, type Target } from './host-journal.ts';
 import { afterHandshakes, failed, type Place, placeIs, whenHalted } from './place.ts';
 
 export type PlaceChange = Extract<PlaceDecision, { action: 'change' }>;
@@ -20,10 +21,11 @@ const DONE = { swap: 'swapped', add: 'added', reload: 'loaded by a reload' } as 
 
 /** What a place is, in the words of `kacme status`: by what was decided, and by what handshakes present. */
 export class Verdicts {
-  readonly #deps: Pick<AppDeps, 'hosts'>;
+  readonly #deps: Pick<AppDeps, 'hosts' | 'clock'>;
   readonly #canaries: CanaryGate;
+  readonly #handshakes = new HandshakeMemory();
 
-  constructor(deps: Pick<AppDeps, 'hosts'>, canaries: CanaryGate) {
+  constructor(deps: Pick<AppDeps, 'hosts' | 'clock'>, canaries: CanaryGate) {
     this.#deps = deps;
     this.#canaries = canaries;
   }
@@ -47,8 +49,12 @@ export class Verdicts {
     return halted === undefined ? placeIs(place, 'out of sync', reason) : whenHalted(place, halted, host);
   }
 
-  /** When nothing had to be changed, or must not be. */
-  async unchanged(target: Target, place: Place, options: Cancellable): Promise<PlaceStatus> {
+  /** When nothing had to be changed, or must not be. `sparing`: former handshakes may be believed. */
+  async unchanged(
+    target: Target,
+    place: Place,
+    options: Cancellable & { readonly sparing?: boolean },
+  ): Promise<PlaceStatus> {
     const { desired, decision, failure } = place;
     if (failure !== undefined) return failed(place, failure);
     if (desired === undefined || decision === undefined)
@@ -56,7 +62,43 @@ export class Verdicts {
     if (decision.action === 'leave') return placeIs(place, decision.state, decision.reason);
     if (decision.action === 'change') return placeIs(place, 'out of sync', decision.reason);
     if (!decision.memory) return this.#judgeFileOnly(target, place, desired, decision.reason, options);
-    return afterHandshakes(place, await this.#verify(target, place, desired, options), decision.reason);
+    const verification = options.sparing
+      ? await this.#verifySparingly(target, place, desired, options)
+      : await this.#verifyAnew(target, place, desired, options);
+    return afterHandshakes(place, verification, decision.reason);
+  }
+
+  async #verifySparingly(
+    target: Target,
+    place: Place,
+    desired: Desired,
+    options: Cancellable,
+  ): Promise<Verification> {
+    const recalled = this.#handshakes.recall(
+      keyOf(target, place),
+      presentedBy(place, desired),
+      this.#deps.clock.monotonicMs(),
+    );
+    if (recalled.state === 'believed') return recalled.verification;
+    if (recalled.state === 'known') {
+      const one = await this.#verify(target, place, desired, { ...options, handshakes: 1 });
+      if (one.state === 'verified') return this.#keep(target, place, desired, one);
+    }
+    return this.#verifyAnew(target, place, desired, options);
+  }
+
+  async #verifyAnew(
+    target: Target,
+    place: Place,
+    desired: Desired,
+    options: Cancellable,
+  ): Promise<Verification> {
+    return this.#keep(target, place, desired, await this.#verify(target, place, desired, options));
+  }
+
+  #keep(target: Target, place: Place, desired: Desired, verification: Verification): Verification {
+    const nowMs = this.#deps.clock.monotonicMs();
+    return this.#handshakes.keep(keyOf(target, place), presentedBy(place, desired), verification, nowMs);
   }
 
   /** After a change that has succeeded. */
@@ -69,7 +111,10 @@ export class Verdicts {
   ): Promise<PlaceStatus> {
     const { desired } = place;
     if (remains !== undefined) return placeIs(place, 'out of sync', remains);
-    if (means !== 'install') return afterHandshakes(place, verification, DONE[means]);
+    if (means !== 'install') {
+      const kept = desired === undefined ? verification : this.#keep(target, place, desired, verification);
+      return afterHandshakes(place, kept, DONE[means]);
+    }
     if (desired === undefined) return placeIs(place, 'file only', 'installed');
     if (!memory)
       return this.#judgeFileOnly(
@@ -113,13 +158,21 @@ export class Verdicts {
     { pool, host }: Target,
     { deployment: { family } }: Place,
     desired: Desired,
-    options: Cancellable,
+    { handshakes, signal }: Cancellable & { readonly handshakes?: number },
   ): Promise<Verification> {
     const { fingerprint256 } = desired.place.facts;
     const request = { servername: servernameOf(desired), fingerprint256, family };
-    return this.#deps.hosts.host(pool, host).verify(request, options);
+    const asked = handshakes === undefined ? request : { ...request, handshakes };
+    return this.#deps.hosts.host(pool, host).verify(asked, { signal });
   }
 }
+
+const keyOf = (target: Target, { deployment }: Place): string => `${idOf(target)} ${deployment.path}`;
+
+const presentedBy = ({ worker }: Place, desired: Desired) => ({
+  fingerprint256: desired.place.facts.fingerprint256,
+  worker,
+});
 
 /** SNI of the verifying handshakes: HAProxy chooses among its certificates by it. */
 export const servernameOf = ({ place }: Desired): string => servernameAmong(place.identifiers);

@@ -1,3 +1,4 @@
+import { scopedSignal } from '../domain/scoped-signal.ts';
 import type { Clock } from '../ports/clock.ts';
 
 /** A sleep that others can end. A wake that comes while nobody sleeps ends the next sleep at once. */
@@ -16,8 +17,9 @@ export class Wake {
     if (!this.#pending) {
       const alarm = new AbortController();
       this.#wakeUp = () => alarm.abort();
+      using either = scopedSignal(signal, alarm.signal);
       try {
-        await clock.sleep(ms, { signal: AbortSignal.any([signal, alarm.signal]) });
+        await clock.sleep(ms, { signal: either.signal });
       } catch (error) {
         signal.throwIfAborted();
         if (!alarm.signal.aborted) throw error;

@@ -11,6 +11,8 @@ export interface HostObservation {
         readonly bufferBytes: number;
         /** The path of a pending `set ssl cert`, ours or another client's. */
         readonly pendingTransaction: string | undefined;
+        /** Undefined when it does not tell. */
+        readonly worker: WorkerProcess | undefined;
         /** Undefined without a master CLI: only it tells. */
         readonly workers: WorkersObservation | undefined;
       }
@@ -18,6 +20,13 @@ export interface HostObservation {
     | { readonly state: 'stopped'; readonly reason: string };
   /** By `DeploymentSpec.path`. */
   readonly places: Readonly<Record<string, PlaceObservation>>;
+}
+
+/** The process behind the socket: a reload and a restart both make another one. */
+export interface WorkerProcess {
+  readonly pid: number;
+  /** Monotonic, by kacme's clock, as exact as the whole seconds that HAProxy tells. */
+  readonly startedMs: number;
 }
 
 export interface WorkersObservation {

@@ -128,6 +128,12 @@ export function readPid(answer: string): number | undefined {
   return pid === undefined ? undefined : Number(pid);
 }
 
+/** `Uptime_sec:` of `show info`, in milliseconds. */
+export function readUptimeMs(answer: string): number | undefined {
+  const seconds = /^Uptime_sec: (\d+)/m.exec(answer)?.[1];
+  return seconds === undefined ? undefined : Number(seconds) * 1_000;
+}
+
 /**
  * `reload` of the master CLI, which tells how it went since HAProxy 2.7. `unknown`: an older one says nothing, whatever
  * comes of it. `text` is what the new worker said when it failed.

@@ -11,15 +11,14 @@ export interface HostFile {
 }
 
 /** undefined when nothing is there. Throws `ERR_HOST_FILES` for a directory and the like. */
-export async function readHostFile(
+export async function statHostFile(
   session: HostSession,
   host: string,
   path: string,
   { signal }: { signal: AbortSignal },
-): Promise<HostFile | undefined> {
+): Promise<FileStat | undefined> {
   const stat = await session.stat(path, { signal });
-  if (stat === undefined) return undefined;
-  if (stat.type !== 'file') {
+  if (stat !== undefined && stat.type !== 'file') {
     throw new HostError('ERR_HOST_FILES', {
       host,
       step: `read ${path}`,
@@ -28,6 +27,18 @@ export async function readHostFile(
       remedy: 'remove it: the path of a deployment must be a file or free',
     });
   }
+  return stat;
+}
+
+/** undefined when nothing is there. Throws `ERR_HOST_FILES` for a directory and the like. */
+export async function readHostFile(
+  session: HostSession,
+  host: string,
+  path: string,
+  { signal }: { signal: AbortSignal },
+): Promise<HostFile | undefined> {
+  const stat = await statHostFile(session, host, path, { signal });
+  if (stat === undefined) return undefined;
   const content = await session.readFile(path, { signal });
   return content === undefined ? undefined : { stat, content };
 }

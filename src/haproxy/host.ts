@@ -4,6 +4,7 @@ import type { HostTrial } from '../domain/host-check.ts';
 import { Lane } from '../domain/lane.ts';
 import type { DeploymentSpec, HostSpec, PoolSpec } from '../domain/model.ts';
 import type { HostObservation } from '../domain/observation.ts';
+import { scopedSignal } from '../domain/scoped-signal.ts';
 import type { Clock } from '../ports/clock.ts';
 import type {
   HaproxyHost,
@@ -17,6 +18,7 @@ import type {
 import type { HostSession, OpenHostSession } from '../ports/host-session.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import { applyChange } from './apply.ts';
+import { FileMemory } from './file-memory.ts';
 import { readHostFile } from './host-file.ts';
 import { sweepLeftovers } from './leftovers.ts';
 import { type HostView, observeHost, runtimeOf } from './observe.ts';
@@ -94,6 +96,8 @@ class RemoteHaproxyHost implements HaproxyHost {
   readonly #watch: TransactionWatch;
   readonly #log: Logger;
   #session: HostSession | undefined;
+  /** Of this session. */
+  #files: FileMemory;
   #retired = false;
 
   constructor(pool: PoolSpec, host: HostSpec, lock: Lane, options: HaproxyHostsOptions) {
@@ -103,6 +107,7 @@ class RemoteHaproxyHost implements HaproxyHost {
     this.#lock = lock;
     this.#options = options;
     this.#watch = new TransactionWatch(options.clock);
+    this.#files = new FileMemory(options.clock);
     this.#log = options.log.child({ pool: pool.name, host: host.name });
   }
 
@@ -120,7 +125,7 @@ class RemoteHaproxyHost implements HaproxyHost {
     return this.#run(
       async () => {
         const view = await this.#view({ signal });
-        const observation = await observeHost(view, deployments, { signal });
+        const observation = await observeHost(view, this.#files, deployments, { signal });
         if (observation.haproxy.state === 'running') {
           await this.#watch.look(runtimeOf(view), observation.haproxy.pendingTransaction, { signal });
         }
@@ -221,13 +226,7 @@ class RemoteHaproxyHost implements HaproxyHost {
       ...outcome,
     });
     // A mandate that is lost ends every wait at once.
-    const ended = new AbortController();
-    const end = (event: Event) =>
-      ended.abort(event.target instanceof AbortSignal ? event.target.reason : event);
-    for (const source of [signal, mandate.signal]) {
-      if (source.aborted) ended.abort(source.reason);
-      source.addEventListener('abort', end, { once: true });
-    }
+    using ended = scopedSignal(signal, mandate.signal);
     try {
       const verification = await applyChange(
         change,
@@ -246,8 +245,6 @@ class RemoteHaproxyHost implements HaproxyHost {
     } catch (error) {
       log.info(result({ err: error }), 'host not changed');
       throw error;
-    } finally {
-      for (const source of [signal, mandate.signal]) source.removeEventListener('abort', end);
     }
   }
 
@@ -260,6 +257,7 @@ class RemoteHaproxyHost implements HaproxyHost {
   async #open({ signal }: { signal: AbortSignal }): Promise<HostSession> {
     if (this.#session === undefined || this.#session.closed.aborted) {
       this.#session = await this.#options.openSession(this.pool, this.host, { signal });
+      this.#files = new FileMemory(this.#options.clock);
     }
     return this.#session;
   }

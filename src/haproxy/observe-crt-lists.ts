@@ -29,14 +29,17 @@ export async function lookAtCrtLists(
   );
 }
 
-/** Whether the file of the deployment's list names its path; undefined for a deployment without a list. */
-export async function isInCrtListFile(
+/** The paths that the files of the deployments' lists name, by the file. */
+export async function readCrtListFiles(
   session: HostSession,
   host: string,
-  { path, crtList }: DeploymentSpec,
+  deployments: readonly DeploymentSpec[],
   options: { signal: AbortSignal },
-): Promise<boolean | undefined> {
-  if (crtList === undefined) return undefined;
-  const file = await readHostFile(session, host, crtList.file, options);
-  return file !== undefined && pathsInCrtList(file.content.toString('utf8')).includes(path);
+): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
+  const files = new Set(deployments.flatMap(({ crtList }) => (crtList ? [crtList.file] : [])));
+  const read = async (path: string): Promise<[string, ReadonlySet<string>]> => {
+    const file = await readHostFile(session, host, path, options);
+    return [path, new Set(pathsInCrtList(file?.content.toString('utf8') ?? ''))];
+  };
+  return new Map(await Promise.all(Array.from(files, read)));
 }

@@ -1,13 +1,18 @@
 import { KacmeError } from '../domain/errors.ts';
 import { HostError } from '../domain/host-error.ts';
 import type { DeploymentSpec, PoolSpec } from '../domain/model.ts';
-import type { HostObservation, PlaceObservation, WorkersObservation } from '../domain/observation.ts';
+import type {
+  HostObservation,
+  PlaceObservation,
+  WorkerProcess,
+  WorkersObservation,
+} from '../domain/observation.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { HostSession } from '../ports/host-session.ts';
+import type { FileMemory } from './file-memory.ts';
 import type { Connect } from './haproxy-socket.ts';
-import { observeFile, readHostFile } from './host-file.ts';
 import { MasterCli } from './master-cli.ts';
-import { isInCrtListFile, type ListedPaths, lookAtCrtLists } from './observe-crt-lists.ts';
+import { type ListedPaths, lookAtCrtLists, readCrtListFiles } from './observe-crt-lists.ts';
 import { RuntimeApi, type RuntimeApiOptions, type RuntimeView } from './runtime-api.ts';
 
 /** One host as the parts of this adapter see it. */
@@ -22,12 +27,17 @@ export interface HostView {
 /** The files and HAProxy's memory, read side by side. Changes nothing. */
 export async function observeHost(
   view: HostView,
+  memory: FileMemory,
   deployments: readonly DeploymentSpec[],
   { signal }: { signal: AbortSignal },
 ): Promise<HostObservation> {
-  const [running, ...files] = await Promise.all([
+  const { session, label } = view;
+  const [running, lists, ...files] = await Promise.all([
     observeHaproxy(view, deployments, { signal }),
-    ...deployments.map((deployment) => observeFiles(view, deployment, { signal })),
+    readCrtListFiles(session, label, deployments, { signal }),
+    ...deployments.map(({ file, copies }) =>
+      Promise.all([file, ...copies].map((path) => memory.observe(session, label, path, { signal }))),
+    ),
   ]);
   const loaded = 'view' in running ? running.view.loaded : new Map();
   const listed: ListedPaths = 'view' in running ? running.listed : new Map();
@@ -39,31 +49,25 @@ export async function observeHost(
             version: running.view.version,
             bufferBytes: running.view.bufferBytes,
             pendingTransaction: running.view.pending,
+            worker: workerOf(view, running.view),
             workers: running.workers,
           }
         : { state: 'stopped', reason: running.stopped },
     places: Object.fromEntries(
-      deployments.map(({ path }, i): [string, PlaceObservation] => {
-        const { inFile, found = [] } = files[i] ?? {};
-        const [file = { state: 'absent' }, ...copies] = found;
-        const crtList = inFile === undefined ? {} : { crtList: { inFile, inMemory: listed.get(path) } };
+      deployments.map(({ path, crtList: list }, i): [string, PlaceObservation] => {
+        const [file = { state: 'absent' }, ...copies] = files[i] ?? [];
+        const inFile = list !== undefined && lists.get(list.file)?.has(path) === true;
+        const crtList = list === undefined ? {} : { crtList: { inFile, inMemory: listed.get(path) } };
         return [path, { file, copies, loaded: loaded.get(path), ...crtList }];
       }),
     ),
   };
 }
 
-async function observeFiles(
-  { session, label }: HostView,
-  deployment: DeploymentSpec,
-  { signal }: { signal: AbortSignal },
-) {
-  const read = async (path: string) => observeFile(await readHostFile(session, label, path, { signal }));
-  const [inFile, found] = await Promise.all([
-    isInCrtListFile(session, label, deployment, { signal }),
-    Promise.all([deployment.file, ...deployment.copies].map(read)),
-  ]);
-  return { inFile, found };
+/** Undefined when HAProxy does not tell how long it runs. */
+function workerOf({ clock }: HostView, { pid, uptimeMs }: RuntimeView): WorkerProcess | undefined {
+  if (pid === undefined || uptimeMs === undefined) return undefined;
+  return { pid, startedMs: clock.monotonicMs() - uptimeMs };
 }
 
 type Running =

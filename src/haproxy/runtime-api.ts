@@ -1,6 +1,8 @@
 import type { HostTrial } from '../domain/host-check.ts';
 import { HostError } from '../domain/host-error.ts';
+import { Lane } from '../domain/lane.ts';
 import type { LoadedCertificate } from '../domain/observation.ts';
+import { waitForAll } from '../domain/wait-for-all.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import {
@@ -21,6 +23,7 @@ import {
   readPid,
   readRefusal,
   readSet,
+  readUptimeMs,
   readVersion,
   splitAnswers,
 } from './answers.ts';
@@ -28,8 +31,10 @@ import { type AskOptions, BROKEN_ANSWER_REMEDY, type Connect, HaproxySocket } fr
 
 const LOCKED_ATTEMPTS = 40;
 const LOCKED_PAUSE_MS = 50;
-/** Commands asked in one connection: the line must stay far below a buffer. */
-const COMMANDS_PER_LINE = 20;
+/** While the size of a buffer is not known yet, a line must stay far below any. */
+const COMMANDS_IN_FIRST_LINE = 20;
+/** Lines asked side by side: a stats socket serves ten connections at a time (`stats maxconn`), and not only kacme's. */
+const LINES_AT_ONCE = 4;
 const UNREADABLE_REMEDY =
   'see what answers at this socket: it must be the stats or the master socket of HAProxy itself, 2.2 or newer';
 /** What would end an argument or a command, or start a payload, on HAProxy's command line; `*` marks pending. */
@@ -47,6 +52,9 @@ export interface RuntimeApiOptions {
 /** What one round trip tells about a process. */
 export interface RuntimeView {
   readonly version: string;
+  /** Of the worker; undefined when it does not tell. */
+  readonly pid: number | undefined;
+  readonly uptimeMs: number | undefined;
   /** `tune.bufsize`: a command with its payload must be smaller. */
   readonly bufferBytes: number;
   readonly pending: string | undefined;
@@ -66,6 +74,7 @@ export class RuntimeApi {
   readonly #socket: HaproxySocket;
   readonly #master: boolean;
   readonly #clock: Clock;
+  readonly #lines = new Lane(LINES_AT_ONCE);
 
   constructor({ host, socket, connect, clock }: RuntimeApiOptions) {
     this.#socket = new HaproxySocket(host, connect);
@@ -77,14 +86,23 @@ export class RuntimeApi {
   async look(paths: readonly string[], { signal }: { signal: AbortSignal }): Promise<RuntimeView> {
     const step = 'look at HAProxy';
     const shows = paths.map((path) => `show ssl cert ${this.#argument(path, step)}`);
-    const answers = await this.#askAll(step, ['show info', 'show pools', 'show ssl cert', ...shows], {
+    const general = ['show info', 'show pools', 'show ssl cert'];
+    const first = await this.#askLine(step, [...general, ...shows.slice(0, COMMANDS_IN_FIRST_LINE)], {
       signal,
     });
-    const [info = '', pools = '', list = '', ...certificates] = answers;
+    const [info = '', pools = '', list = '', ...some] = first;
+    const bufferBytes = this.#expect(`${step}: show pools`, pools, readBufferBytes(pools));
     const certificateList = readCertificateList(list);
+    const rest = linesOf(shows.slice(COMMANDS_IN_FIRST_LINE), bufferBytes / 2);
+    const certificates = [
+      ...some,
+      ...(await waitForAll(rest.map((commands) => this.#askLine(step, commands, { signal })))).flat(),
+    ];
     return {
       version: this.#expect(`${step}: show info`, info, readVersion(info)),
-      bufferBytes: this.#expect(`${step}: show pools`, pools, readBufferBytes(pools)),
+      pid: readPid(info),
+      uptimeMs: readUptimeMs(info),
+      bufferBytes,
       pending: this.#expect(`${step}: show ssl cert`, list, certificateList).pending,
       known: certificateList?.paths ?? [],
       loaded: new Map(
@@ -229,19 +247,19 @@ export class RuntimeApi {
     }
   }
 
-  /** As few connections as possible; one for each command where answers cannot be told apart or are locked. */
-  async #askAll(
+  /** All in one connection; one for each command where answers cannot be told apart or are locked. */
+  async #askLine(
     step: string,
     commands: readonly string[],
     { signal }: { signal: AbortSignal },
   ): Promise<readonly string[]> {
+    const line = commands.join(';');
+    const together = splitAnswers(
+      await this.#lines.run(() => this.#send(step, line, { signal }), { signal }),
+    );
+    if (together.length === commands.length && !together.some(isLocked)) return together;
     const answers: string[] = [];
-    for (let i = 0; i < commands.length; i += COMMANDS_PER_LINE) {
-      const batch = commands.slice(i, i + COMMANDS_PER_LINE);
-      const together = splitAnswers(await this.#send(step, batch.join(';'), { signal }));
-      if (together.length === batch.length && !together.some(isLocked)) answers.push(...together);
-      else for (const command of batch) answers.push(await this.#ask(step, command, { signal }));
-    }
+    for (const command of commands) answers.push(await this.#ask(step, command, { signal }));
     return answers;
   }
 
@@ -301,4 +319,20 @@ export class RuntimeApi {
   #refusal(step: string, { code, remedy = BROKEN_ANSWER_REMEDY, ...details }: Refusal): HostError {
     return new HostError(code, { host: this.#socket.host, step, remedy, ...details });
   }
+}
+
+/** Commands by the line that they are asked in. */
+function linesOf(commands: readonly string[], maximumBytes: number): readonly (readonly string[])[] {
+  const lines: string[][] = [];
+  let bytes = Number.POSITIVE_INFINITY;
+  for (const command of commands) {
+    const added = Buffer.byteLength(command) + 1;
+    if (bytes + added > maximumBytes) {
+      lines.push([]);
+      bytes = 0;
+    }
+    lines.at(-1)?.push(command);
+    bytes += added;
+  }
+  return lines;
 }

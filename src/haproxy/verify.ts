@@ -30,13 +30,14 @@ export async function verifyHandshakes(
   if (verify.connect.length === 0 || verify.handshakes === 0) {
     return { state: 'unverified', reason: 'the pool names no address to connect to (verify.connect)' };
   }
+  const handshakes = request.handshakes ?? verify.handshakes;
   const targets = verify.connect.map((template) => verificationTarget(template, host));
   const options = { timeoutMs: verify.timeoutMs, signal };
   const results = await Promise.all(
     targets.map(async (target) => ({
       target,
       presented: await Promise.all(
-        Array.from({ length: verify.handshakes }, () => handshake(target, request, options)),
+        Array.from({ length: handshakes }, () => handshake(target, request, options)),
       ),
     })),
   );
@@ -49,7 +50,7 @@ export async function verifyHandshakes(
     );
     return { state: 'failed', reason: failures.join('; '), answered };
   }
-  return { state: 'verified', handshakes: targets.length * verify.handshakes };
+  return { state: 'verified', handshakes: targets.length * handshakes };
 }
 
 /** Puts the host's address into `{host}`; IPv6 gets its brackets whether the template has them or not. */

@@ -30,6 +30,8 @@ export interface VerificationRequest {
    * Undefined offers all.
    */
   readonly family: KeyFamily | undefined;
+  /** With each address; what the pool says when undefined. */
+  readonly handshakes?: number;
 }
 
 /** `unverified` when the pool says nowhere to connect to. */

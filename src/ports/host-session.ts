@@ -8,6 +8,8 @@ export interface FileStat {
   readonly uid: number;
   readonly gid: number;
   readonly size: number;
+  /** Last change of the content, milliseconds since 1970; SFTP tells whole seconds. */
+  readonly mtimeMs: number;
   readonly type: 'file' | 'directory' | 'other';
 }
 

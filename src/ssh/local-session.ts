@@ -53,9 +53,9 @@ export class LocalSession implements HostSession {
     return this.#run('read', `stat ${path}`, path, { signal }, async () => {
       const stats = await unlessMissing(fs.stat(path));
       if (stats === undefined) return undefined;
-      const { mode, uid, gid, size } = stats;
+      const { mode, uid, gid, size, mtimeMs } = stats;
       const type = stats.isFile() ? 'file' : stats.isDirectory() ? 'directory' : 'other';
-      return { mode: mode & 0o7777, uid, gid, size, type };
+      return { mode: mode & 0o7777, uid, gid, size, mtimeMs, type };
     });
   }
 

@@ -50,9 +50,9 @@ export class SshSession implements HostSession {
       { signal },
     );
     if (stats === undefined) return undefined;
-    const { mode, uid, gid, size } = stats;
+    const { mode, uid, gid, size, mtime } = stats;
     const type = stats.isFile() ? 'file' : stats.isDirectory() ? 'directory' : 'other';
-    return { mode: mode & 0o7777, uid, gid, size, type };
+    return { mode: mode & 0o7777, uid, gid, size, mtimeMs: mtime * 1_000, type };
   }
 
   async readFile(path: string, { signal }: Cancellable): Promise<Buffer | undefined> {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { chmod, chown, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, readdir, readFile, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -108,6 +108,7 @@ export function describeHostSession({ name, start, commands, lockedDirectory }: 
       test('has a stat, through a symbolic link too', async () => {
         await put('file', 'four');
         await chmod(at('file'), 0o640);
+        await utimes(at('file'), 1_700_000_001, 1_700_000_002);
         await symlink('file', at('link'));
         for (const path of [at('file'), at('link')]) {
           expect(await session.stat(path, { signal })).toEqual({
@@ -115,6 +116,7 @@ export function describeHostSession({ name, start, commands, lockedDirectory }: 
             uid: account.uid,
             gid: account.gid,
             size: 4,
+            mtimeMs: 1_700_000_002_000,
             type: 'file',
           });
         }

@@ -47,6 +47,7 @@ const running = {
   version: '2.6.12-1+deb12u4',
   bufferBytes: 16_384,
   pendingTransaction: undefined,
+  worker: undefined,
   workers: undefined,
 } as const;
 const loaded = { fingerprint1: 'ab', notAfter: new Date('2027-01-01'), selfSigned: false };

@@ -90,6 +90,7 @@ function host(
           version: '2.6.12',
           bufferBytes: 16_384,
           pendingTransaction: undefined,
+          worker: undefined,
           workers,
         }
       : { state: 'stopped', reason: 'nothing listens' },
