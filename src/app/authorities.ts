@@ -44,9 +44,9 @@ export class Authorities {
     return Object.hasOwn(this.#issuers, issuer);
   }
 
-  /** Every configured issuer but this one. */
-  others(issuer: string): readonly string[] {
-    return Object.keys(this.#issuers).filter((name) => name !== issuer);
+  /** Every configured issuer. */
+  names(): readonly string[] {
+    return Object.keys(this.#issuers);
   }
 
   /** Makes and stores the account key if there is none. */

@@ -213,6 +213,18 @@ export class Bundles {
     }
   }
 
+  /** Takes back what `putRevocation` stored of a bundle that is not revoked; `before` is what was stored until then. */
+  async resetRevocation(
+    { certificate, id }: Pick<BundleRecord, 'certificate' | 'id'>,
+    before: RevocationRecord | undefined,
+    options: EffectOptions,
+  ): Promise<void> {
+    const key = revocationRecord.key(certificate, id);
+    const puts = before === undefined ? [] : [{ key, value: revocationRecord.serialize(before) }];
+    const deletes = before === undefined ? [key] : [];
+    await this.#deps.store.transact({ conditions: [], puts, deletes }, options);
+  }
+
   /** Makes a bundle that is still held the next generation of its certificate. Throws `ERR_STORE_CONFLICT`. */
   async activateAgain(
     spec: CertificateSpec,

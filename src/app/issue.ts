@@ -216,7 +216,7 @@ export class CertificateIssuer {
 
   /** Orders at other issuers have lost their purpose; what their CAs have counted stays in the ledgers. */
   async #abandonOthers(spec: CertificateSpec, issuer: string, options: EffectOptions): Promise<void> {
-    for (const other of this.#authorities.others(issuer)) {
+    for (const other of this.#authorities.names().filter((name) => name !== issuer)) {
       if ((await loadRecord(this.#deps.store, orderRecord, [spec.name, other], options)) === undefined)
         continue;
       const book = await this.#authorities.book(other);

@@ -22,6 +22,8 @@ import { notBeforeOf } from './retry-after.ts';
 export interface Revoking {
   readonly bundle: BundleRecord;
   readonly revocation: RevocationRecord;
+  /** What was asked before, and is not done yet. */
+  readonly before: RevocationRecord | undefined;
   /** Whether it is what hosts should hold. */
   readonly active: boolean;
 }
@@ -73,7 +75,12 @@ export class Revocations {
     };
     // What was asked for last counts, unless the CA has it in its books already.
     const revocation = stored?.revokedAt === undefined ? asked : stored;
-    return { bundle, revocation, active: record?.value.active === target.id };
+    return { bundle, revocation, before: stored, active: record?.value.active === target.id };
+  }
+
+  /** Throws `ERR_NOTHING_TO_REVOKE` unless its CA can be asked. */
+  assertAskable({ bundle, revocation }: Revoking): void {
+    if (revocation.revokedAt === undefined) this.#issuerOf(bundle);
   }
 
   /** Stores the operator's wish: whatever happens then, the bundle is replaced, and revoked after that. */
@@ -92,7 +99,8 @@ export class Revocations {
     const found: Revoking[] = [];
     for (const [id, revocation] of waiting) {
       const bundle = (await loadRecord(this.#deps.store, bundleRecord, [certificate, id], options))?.value;
-      if (bundle !== undefined) found.push({ bundle, revocation, active: record?.value.active === id });
+      if (bundle !== undefined)
+        found.push({ bundle, revocation, before: revocation, active: record?.value.active === id });
     }
     return found;
   }
@@ -115,6 +123,21 @@ export class Revocations {
     } catch (error) {
       const failure = expectedFailure(error, options);
       await this.#putOff(revoking, failure, options);
+      throw failure;
+    }
+  }
+
+  /**
+   * Revokes it whatever hosts hold. Stored before the CA is asked: where the answer is lost, it is replaced and asked for
+   * again. What the CA refuses leaves everything as it was.
+   */
+  async revokeAtOnce(revoking: Revoking, options: EffectOptions): Promise<{ readonly reason: string }> {
+    if (revoking.revocation.revokedAt === undefined) await this.announce(revoking, options);
+    try {
+      return await this.revoke(revoking, options);
+    } catch (error) {
+      const failure = expectedFailure(error, options);
+      if (isRefusal(failure)) await this.#bundles.resetRevocation(revoking.bundle, revoking.before, options);
       throw failure;
     }
   }
@@ -164,11 +187,23 @@ export class Revocations {
 
   #issuerOf({ certificate, id, issuer }: BundleRecord): string {
     if (issuer !== undefined && this.#authorities.knows(issuer)) return issuer;
-    throw new KacmeError(
-      'ERR_NOTHING_TO_REVOKE',
-      `cannot revoke ${certificate}: ${id.slice(0, 16)} was issued by ${issuer ?? 'a CA that kacme does not know'}, which is not configured`,
-      { retry: 'never', remedy: 'configure that issuer again; no certificate needs to use it' },
-    );
+    const [only, ...others] = this.#authorities.names();
+    // It was adopted from a host, where nothing tells: the CA says so if it is not its own.
+    if (issuer === undefined && only !== undefined && others.length === 0) return only;
+    const attempted = `cannot revoke ${certificate}: ${id.slice(0, 16)} was`;
+    throw issuer === undefined
+      ? new KacmeError(
+          'ERR_NOTHING_TO_REVOKE',
+          `${attempted} adopted from a host, and which of ${[only, ...others].join(', ')} issued it is not known`,
+          {
+            retry: 'never',
+            remedy: `have its CA revoke it by other means; kacme renew ${certificate} --force replaces it`,
+          },
+        )
+      : new KacmeError('ERR_NOTHING_TO_REVOKE', `${attempted} issued by ${issuer}, which is not configured`, {
+          retry: 'never',
+          remedy: 'configure that issuer again; no certificate needs to use it',
+        });
   }
 
   async #load(certificate: string, id: string, options: { signal: AbortSignal }): Promise<BundleRecord> {
@@ -191,6 +226,10 @@ export class Revocations {
     log.error({ certificate: bundle.certificate, err: error, failures, notBefore }, 'revocation failed');
   }
 }
+
+/** The CA has understood, and will not. */
+const isRefusal = ({ code, problems }: KacmeError): boolean =>
+  code === 'ERR_ACME_PROBLEM' && !problems.includes('serverInternal');
 
 const nameOf = ({ bundle }: Revoking): string => bundle.id.slice(0, 16);
 

@@ -1,11 +1,4 @@
-import { pino } from 'pino';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { Authorities } from '../../src/app/authorities.ts';
-import { Backoffs } from '../../src/app/backoffs.ts';
-import { Bundles } from '../../src/app/bundles.ts';
-import type { AppDeps } from '../../src/app/deps.ts';
-import { CertificateIssuer } from '../../src/app/issue.ts';
-import { Preflight } from '../../src/app/preflight.ts';
 import { RateBook } from '../../src/app/rate-book.ts';
 import {
   type BundleRecord,
@@ -14,13 +7,12 @@ import {
   type RevocationRecord,
   renewalInfoRecord,
 } from '../../src/app/records.ts';
-import { Rehearsals } from '../../src/app/rehearsals.ts';
-import { RenewalInformation } from '../../src/app/renewal-info.ts';
 import { KacmeError } from '../../src/domain/errors.ts';
 import type { CertificateSpec, IssuerSpec } from '../../src/domain/model.ts';
 import type { RateLimits } from '../../src/domain/rate-limits.ts';
 import type { RevocationReason } from '../../src/domain/revocation.ts';
 import { publicKeyHash } from '../../src/domain/x509.ts';
+import { issuingParts } from '../support/issuing.ts';
 import { type PaperCa, paperCa } from '../support/paper-ca.ts';
 import { testCa } from '../support/pem.ts';
 import { appFixture, DAY_MS, effect, issuer, START, spec } from '../unit/app/app-fixture.ts';
@@ -40,26 +32,10 @@ beforeEach(async () => {
 });
 
 function setUp(issuers: Readonly<Record<string, IssuerSpec>> = { ca: issuer(limits) }) {
-  const deps = {
-    ...app.deps,
-    log: pino({ level: 'silent' }),
-    connectCertificateAuthority: async () => ca.authority,
-    resolver: undefined,
-    selfCheck: undefined,
-  } as unknown as AppDeps;
-  const bundles = new Bundles(3, deps);
-  const parts = {
-    authorities: new Authorities(issuers, deps),
-    bundles,
-    backoffs: new Backoffs(issuers, bundles, deps),
-    preflight: new Preflight(deps),
-    rehearsals: new Rehearsals(issuers, bundles, deps),
-  };
-  const issuing = new CertificateIssuer(parts, deps);
+  const { issuer: issuing, ...parts } = issuingParts(issuers, app.deps, () => ca.authority);
   const issue = ({ signal }: { signal: AbortSignal }, of: CertificateSpec = spec(), at = 'ca') =>
     issuing.issue(of, at, 'the test says so', effect(signal));
-  const renewalInfo = new RenewalInformation(parts.authorities, bundles, deps);
-  return { bundles, issue, renewalInfo };
+  return { ...parts, issue };
 }
 
 /** How many places of a limit are taken. */
