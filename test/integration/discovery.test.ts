@@ -2,6 +2,7 @@ import { appendFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Status } from '../../src/domain/status.ts';
+import { connectControl } from '../../src/http/control-client.ts';
 import { type DnsZone, NAME, SERVICE, startDnsZone, targetOf } from '../support/dns-zone.ts';
 import { eventually } from '../support/eventually.ts';
 import type { TestHost } from '../support/host.ts';
@@ -59,12 +60,20 @@ async function serve(hosts: object): Promise<TestService> {
   return service;
 }
 
+/** Asked of the service itself: a process for each look would take more of the machine than what is waited for. */
+async function statusNow(): Promise<Status> {
+  const signal = AbortSignal.timeout(5_000);
+  const running = await connectControl(join(lab.kacme.storePath, 'kacme.sock'), { signal });
+  if (running === undefined) throw new Error('no service runs');
+  return running.status({ signal });
+}
+
 const namesIn = ({ hosts }: Status) => hosts.map(({ host }) => host).toSorted();
 const present = (hosts: readonly string[]) =>
   eventually(
     `the hosts are ${hosts.join(', ')}`,
     async () => {
-      const status = await lab.kacme.status();
+      const status = await statusNow();
       return namesIn(status).join() === hosts.toSorted().join() && status;
     },
     { timeoutMs: 20_000 },
@@ -103,6 +112,22 @@ describe('hosts by SRV records', () => {
     expect(log().filter(({ level }) => level === 'warn' || level === 'error')).toEqual([]);
   });
 
+  test('are followed to another address, where their key is pinned under their name', async () => {
+    const at = ({ address, sshd }: TestHost) => ({ address, sshd, target: 'moving.test' });
+    const keys = await Promise.all([second, third].map(({ sshd }) => sshd.hostPublicKeys()));
+    const lines = keys.flat().map((key) => `[moving.test]:${second.sshd.port} ${key}\n`);
+    await writeFile(lab.fleet.knownHostsFile, first.sshd.knownHosts + lines.join(''));
+    zone.hosts = [first, at(second)];
+    await serve(bySrv());
+    await settledWith([targetOf(first), 'moving.test']);
+    await eventually('the second host is connected to', () => second.sshd.pids().length > 1);
+
+    zone.hosts = [first, at(third)];
+    await eventually('the third host is connected to', () => third.sshd.pids().length > 1);
+    await eventually('the second one is let go', () => second.sshd.pids().length === 1);
+    await settledWith([targetOf(first), 'moving.test']);
+  });
+
   test('without a pinned key await it, are told how, and are served as soon as it is pinned', async () => {
     await pinned([first, second]);
     await serve(bySrv());
@@ -112,7 +137,7 @@ describe('hosts by SRV records', () => {
     zone.hosts = [first, second, third];
     const name = targetOf(third);
     const waiting = await eventually('it awaits a pin', async () => {
-      const status = await lab.kacme.status();
+      const status = await statusNow();
       return placeOn(status, name)?.state === 'awaiting pin' && status;
     });
     expect(placeOn(waiting, name)?.failure).toMatchObject({
@@ -126,11 +151,9 @@ describe('hosts by SRV records', () => {
     const scan = await lab.kacme.run('hosts', 'scan', name);
     expect(scan.stdout).toContain(`[${name}]:${third.sshd.port} ssh-ed25519 `);
     await appendFile(lab.fleet.knownHostsFile, scan.stdout);
-    await eventually(
-      'it is served',
-      async () => placeOn(await lab.kacme.status(), name)?.state === 'in sync',
-      { timeoutMs: 30_000 },
-    );
+    await eventually('it is served', async () => placeOn(await statusNow(), name)?.state === 'in sync', {
+      timeoutMs: 30_000,
+    });
   });
 
   test.each([
@@ -182,6 +205,18 @@ describe('hosts by SRV records', () => {
 });
 
 describe('hosts by address records', () => {
+  test('take the place of a list when the configuration is read again', async () => {
+    const list = [first, second].map(({ address, sshd }) => `${address}:${sshd.port}`);
+    const { signal, logged } = await serve(list);
+    await settledWith(addresses(first, second));
+    zone.hosts = [first, third];
+    await lab.kacme.overlay({ pools: { lb: { hosts: byName(), ssh: { port: first.sshd.port } } } });
+    signal('SIGHUP');
+    await logged('configuration taken over');
+    await settledWith(addresses(first, third));
+    await eventually('the second host is let go', () => second.sshd.pids().length === 1);
+  });
+
   test('come and go while a renewal is brought to the others', async () => {
     await serve(byName());
     await settledWith(addresses(first, second));
@@ -207,7 +242,7 @@ describe('hosts by a file', () => {
 
     const failing = (says: string) =>
       eventually(`kacme says ${says}`, async () => {
-        const { discoveries } = await lab.kacme.status();
+        const { discoveries } = await statusNow();
         return discoveries[0]?.failure?.message.includes(says);
       });
     await write(['# nobody']);
@@ -239,6 +274,10 @@ describe('without a service', () => {
     expect(snippet.stdout).toContain(`bind ${second.address}:`);
     const check = await lab.kacme.run('check');
     expect(check.stdout).toContain(`SRV records of ${SERVICE}: 2 hosts`);
+
+    await pinned([first]);
+    const adopt = await lab.kacme.run('adopt', '--from', 'hosts', '--dry-run', '--json');
+    expect(JSON.parse(adopt.stdout)).toMatchObject({ problems: [{ where: `lb/${name}` }] });
 
     zone.fault = { code: 2 };
     expect(await lab.kacme.run('hosts', 'scan')).toMatchObject({

@@ -6,6 +6,7 @@ export const NAME = 'hosts.test';
 interface ZoneHost {
   readonly address: string;
   readonly sshd: { readonly port: number };
+  readonly target?: string;
 }
 
 /** A name server that names hosts: `SERVICE` by SRV records, `NAME` by addresses. Change it as you like. */
@@ -18,8 +19,8 @@ export interface DnsZone extends FaultyDns {
 }
 
 /** The target that stands for a host in SRV records. */
-export const targetOf = ({ address }: Pick<ZoneHost, 'address'>): string =>
-  `lb-${address.replaceAll('.', '-')}.test`;
+export const targetOf = ({ address, target }: Pick<ZoneHost, 'address' | 'target'>): string =>
+  target ?? `lb-${address.replaceAll('.', '-')}.test`;
 
 export async function startDnsZone(): Promise<DnsZone> {
   const state: Pick<DnsZone, 'hosts' | 'fault'> = { hosts: [], fault: undefined };
