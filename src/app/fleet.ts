@@ -1,37 +1,23 @@
-import type { Logger } from 'pino';
 import { effectivePool } from '../domain/effective-pool.ts';
-import { KacmeError, reportError } from '../domain/errors.ts';
-import { Lane } from '../domain/lane.ts';
-import type { DeploymentSpec, KacmeConfig, PoolSpec } from '../domain/model.ts';
+import { type Lane, laneOf } from '../domain/lane.ts';
+import type { DeploymentSpec, KacmeConfig } from '../domain/model.ts';
 import type { HostObservation } from '../domain/observation.ts';
-import { decidePlace, type Means } from '../domain/place-decision.ts';
+import { decidePlace } from '../domain/place-decision.ts';
 import { scopedSignal } from '../domain/scoped-signal.ts';
 import { type HostStatus, isInSync, type PlaceResult, type PlaceStatus } from '../domain/status.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
-import type { HostChange } from '../ports/haproxy-host.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
-import type { Bundles, Desired } from './bundles.ts';
-import type { CanaryGate, ChangeTurn, RolloutName } from './canary.ts';
+import type { Bundles } from './bundles.ts';
+import type { CanaryGate, RolloutName } from './canary.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
 import { HostJournal, idOf, type Target } from './host-journal.ts';
 import { Leftovers } from './leftovers.ts';
-import { failed, type Place, placeIs, whenHalted } from './place.ts';
+import { failed, type Place } from './place.ts';
+import { PlaceChanges, type Settled } from './place-changes.ts';
 import { ReloadPauses } from './reload-pauses.ts';
 import type { Roster } from './roster.ts';
-import { type PlaceChange, servernameOf, Verdicts } from './verdicts.ts';
-
-/** Waiting longer than this for the canary makes a host look again before it acts. */
-const STALE_OBSERVATION_MS = 5_000;
-
-/** What became of one place. */
-interface Settled {
-  readonly status: PlaceStatus;
-  readonly action: PlaceResult['action'];
-  readonly inSync: boolean;
-}
-
-const leftAs = (status: PlaceStatus): Settled => ({ status, action: 'left', inSync: false });
+import { type PlaceChange, Verdicts } from './verdicts.ts';
 
 type PassOptions = EffectOptions & { readonly sparing: boolean };
 
@@ -52,9 +38,9 @@ export class Fleet {
   readonly #verdicts: Verdicts;
   readonly #leftovers: Leftovers;
   readonly #reloads: ReloadPauses;
-  /** One host is reconciled once at a time; changes of one pool are bounded by its `parallel`. */
+  readonly #changes: PlaceChanges;
+  /** One host is reconciled once at a time. */
   readonly #hostLanes = new Map<string, Lane>();
-  readonly #changeLanes = new Map<string, Lane>();
 
   constructor(config: KacmeConfig, { bundles, canaries, roster }: FleetParts, deps: AppDeps) {
     this.#config = config;
@@ -66,6 +52,10 @@ export class Fleet {
     this.#verdicts = new Verdicts(deps, canaries);
     this.#leftovers = new Leftovers(deps);
     this.#reloads = new ReloadPauses(deps);
+    this.#changes = new PlaceChanges(
+      { canaries, verdicts: this.#verdicts, leftovers: this.#leftovers, reloads: this.#reloads },
+      deps,
+    );
   }
 
   /** Every present host that has a deployment, narrowed by its configured name or to those that serve some certificate. */
@@ -214,8 +204,10 @@ export class Fleet {
 
   async #settle(target: Target, place: Place, options: PassOptions): Promise<Settled> {
     try {
-      if (place.decision?.action === 'change')
-        return await this.#change(target, place, place.decision, options);
+      if (place.decision?.action === 'change') {
+        const lookAgain = () => this.#lookAgain(target, place, options);
+        return await this.#changes.make(target, { ...place, decision: place.decision }, lookAgain, options);
+      }
       return await this.#leave(target, place, options);
     } catch (error) {
       return {
@@ -234,85 +226,6 @@ export class Fleet {
     return { status, action: 'left', inSync: yields || isInSync(status.state) === true };
   }
 
-  async #change(
-    target: Target,
-    place: Place,
-    decision: PlaceChange,
-    options: EffectOptions,
-  ): Promise<Settled> {
-    const { desired, deployment } = place;
-    if (desired === undefined) throw new RangeError('a change has a bundle to bring');
-    const { pool, host } = target;
-    const { generation } = desired.place;
-    const log = this.#logOf(target).child({
-      certificate: deployment.certificate,
-      path: deployment.path,
-      generation,
-    });
-    log.info(
-      { reason: decision.reason, writeFile: decision.writeFile, means: decision.means },
-      'change decided',
-    );
-
-    const askedMs = this.#deps.clock.monotonicMs();
-    const rollout = { pool: pool.name, certificate: deployment.certificate, generation };
-    const loads = decision.means !== 'install';
-    const turn = loads
-      ? await this.#canaries.turn(rollout, host.name, options)
-      : await this.#canaries.withoutLeading(rollout, options);
-    // A host that HAProxy could not start on gets its file even so: nothing there is worse than a bundle in doubt.
-    const obeysHalt = loads || !decision.lacksFile;
-    if (turn.kind === 'superseded')
-      return leftAs(placeIs(place, 'out of sync', 'a newer bundle is on its way'));
-    if (turn.kind === 'halted' && obeysHalt) return leftAs(whenHalted(place, turn, host));
-    const attempt = async (): Promise<Settled> => {
-      try {
-        // Those who went before it may have halted the rollout while it waited for its place among them.
-        const halted = turn.kind === 'lead' ? undefined : await this.#canaries.halted(rollout, options);
-        if (halted !== undefined && obeysHalt) return leftAs(whenHalted(place, halted, host));
-        return await this.#changeInTurn(target, { ...place, desired, decision }, turn, askedMs, options);
-      } catch (error) {
-        await this.#reportFailed(turn, pool, error, options);
-        options.signal.throwIfAborted();
-        if (decision.means === 'reload') this.#reloads.failed(target, deployment, error);
-        log.error({ err: error }, 'change failed');
-        return { status: failed(place, error), action: 'failed', inSync: false };
-      }
-    };
-    try {
-      return await this.#changeLane(pool).run(attempt, { signal: options.signal });
-    } catch (error) {
-      if (turn.kind === 'lead') turn.canary.passOn();
-      throw error;
-    }
-  }
-
-  async #changeInTurn(
-    target: Target,
-    place: Place & { readonly desired: Desired; readonly decision: PlaceChange },
-    turn: ChangeTurn,
-    askedMs: number,
-    options: EffectOptions,
-  ): Promise<Settled> {
-    const { pool, host } = target;
-    const { desired, decision, deployment } = place;
-    const waitedMs = this.#deps.clock.monotonicMs() - askedMs;
-    const present =
-      waitedMs > STALE_OBSERVATION_MS ? await this.#lookAgain(target, place, options) : decision;
-    if (present === undefined) {
-      if (turn.kind === 'lead') turn.canary.passOn();
-      return leftAs(placeIs(place, 'out of sync', 'changed while it waited for its turn'));
-    }
-    const change = changeFor(place, desired, present);
-    this.#leftovers.changed(target, deployment);
-    const verification = await this.#deps.hosts.host(pool, host).apply(change, options);
-    if (turn.kind === 'lead') await turn.canary.proven();
-    else if (turn.kind === 'follow') await turn.follower.proven();
-    if (present.means === 'reload') this.#reloads.helped(target, deployment);
-    const status = await this.#verdicts.changed(target, place, present, verification, options);
-    return { status, action: DONE[present.means], inSync: isInSync(status.state) === true };
-  }
-
   /** The change that is still needed; undefined when there is none any more. */
   async #lookAgain(
     target: Target,
@@ -324,40 +237,9 @@ export class Fleet {
     return decision?.action === 'change' ? decision : undefined;
   }
 
-  async #reportFailed(
-    turn: ChangeTurn,
-    { stopAfter }: PoolSpec,
-    error: unknown,
-    { signal, mandate }: EffectOptions,
-  ): Promise<void> {
-    const doubtful =
-      error instanceof KacmeError &&
-      (error.code === 'ERR_HAPROXY_REFUSED' || error.code === 'ERR_HOST_UNVERIFIED') &&
-      !signal.aborted &&
-      !mandate.signal.aborted;
-    if (turn.kind === 'lead') {
-      if (doubtful) await turn.canary.halt(reportError(error));
-      else turn.canary.passOn();
-    } else if (turn.kind === 'follow' && doubtful) await turn.follower.doubt(reportError(error), stopAfter);
-  }
-
   #hostLane(target: Target): Lane {
     return laneOf(this.#hostLanes, idOf(target), 1);
   }
-
-  #changeLane(pool: PoolSpec): Lane {
-    return laneOf(this.#changeLanes, pool.name, pool.parallel);
-  }
-
-  #logOf({ pool, host }: Target): Logger {
-    return this.#deps.log.child({ pool: pool.name, host: host.name });
-  }
-}
-
-function laneOf(lanes: Map<string, Lane>, id: string, concurrency: number): Lane {
-  const lane = lanes.get(id) ?? new Lane(concurrency);
-  lanes.set(id, lane);
-  return lane;
 }
 
 /** In file, memory and handshakes, as far as there are any: nobody goes back from there. */
@@ -365,23 +247,3 @@ const holdsBundle = ({ decision }: Place, status: PlaceStatus | undefined): bool
   decision?.action === 'none' &&
   decision.memory &&
   (status?.state === 'in sync' || status?.state === 'unverified');
-
-const DONE: Readonly<Record<Means, PlaceResult['action']>> = {
-  swap: 'swapped',
-  add: 'added',
-  reload: 'reloaded',
-  install: 'installed',
-};
-
-function changeFor(place: Place, desired: Desired, decision: PlaceChange): HostChange {
-  return {
-    deployment: place.deployment,
-    pem: desired.pem,
-    fingerprint256: desired.place.facts.fingerprint256,
-    writeFile: decision.writeFile,
-    listFile: decision.listFile,
-    means: decision.means,
-    // A change of files alone is not undone when handshakes fail: a file that was missing is worth having whatever they say.
-    verifyServername: decision.means === 'install' ? undefined : servernameOf(desired),
-  };
-}

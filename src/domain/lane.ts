@@ -57,3 +57,10 @@ export class Lane {
     next();
   }
 }
+
+/** The lane of this id, made when there is none yet. */
+export function laneOf(lanes: Map<string, Lane>, id: string, concurrency: number): Lane {
+  const lane = lanes.get(id) ?? new Lane(concurrency);
+  lanes.set(id, lane);
+  return lane;
+}
