@@ -4,15 +4,15 @@ import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
 import type { RenewalCalendar } from '../domain/renewal-calendar.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import type { Authorities } from './authorities.ts';
-import type { Bundles } from './bundles.ts';
 import { calendarOf } from './calendar.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
+import type { RenewalInformation } from './renewal-info.ts';
 import { familyHeld, type RenewalPlanner } from './renewal-planner.ts';
 
 export interface OutlookSources {
   readonly authorities: Authorities;
-  readonly bundles: Bundles;
+  readonly renewalInfo: RenewalInformation;
   readonly planner: RenewalPlanner;
   /** How many orders are open at a CA at a time. */
   readonly ordersInFlight: number;
@@ -78,16 +78,15 @@ export class Outlook {
   > {
     try {
       const { issuer, staging, backoff } = await this.#sources.planner.chooseIssuer(spec, options);
-      const bundle = await this.#sources.bundles.active(spec.name, options);
-      const held = bundle && {
-        identifiers: bundle.identifiers,
-        origin: bundle.origin,
-        notBefore: new Date(bundle.notBefore),
-        notAfter: new Date(bundle.notAfter),
-        renewAt: new Date(bundle.renewAt),
-        family: familyHeld(spec, bundle),
+      const renewable = await this.#sources.renewalInfo.of(spec.name, options);
+      const held = renewable && {
+        ...renewable.held,
+        notBefore: new Date(renewable.bundle.notBefore),
+        family: familyHeld(spec, renewable.bundle),
       };
-      return { issuer, staging, planned: { spec, held, backoff, renewalInfo: undefined } };
+      // A rollback outweighs the window of the CA (`renewalTime`).
+      const renewalInfo = held?.heldUntil === undefined ? renewable?.state : undefined;
+      return { issuer, staging, planned: { spec, held, backoff, renewalInfo } };
     } catch (error) {
       return { certificate: spec.name, failure: reportError(expectedFailure(error, options)) };
     }

@@ -66,7 +66,7 @@ export function assembleParts(
     issuer: new CertificateIssuer({ authorities, bundles, backoffs, preflight, rehearsals }, deps),
     planner,
     statuses: new CertificateStatuses({ bundles, renewalInfo, planner, backoffs, clock }),
-    outlook: new Outlook(config, { authorities, bundles, planner, ordersInFlight }, deps),
+    outlook: new Outlook(config, { authorities, renewalInfo, planner, ordersInFlight }, deps),
     roster,
     fleet,
     adoption: new Adoption(config, { bundles, accounts, fleet }, deps),

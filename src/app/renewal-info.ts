@@ -31,6 +31,8 @@ import { RevokedBundles } from './revoked.ts';
 export interface Renewable {
   readonly bundle: BundleRecord;
   readonly held: HeldBundle;
+  /** What the CA said about it; undefined when it was not asked yet. */
+  readonly state: RenewalInfoState | undefined;
   readonly time: RenewalTime;
   /** The CA's, about the window in force; undefined when it gave none or there is no window. */
   readonly explanationURL: string | undefined;
@@ -82,6 +84,7 @@ export class RenewalInformation {
         heldUntil,
         unfit: await this.#unfit(bundle, options),
       },
+      state,
       time,
       explanationURL: state?.suggestion?.explanationURL,
       nextCheckAt: this.#nextCheckAt(known),

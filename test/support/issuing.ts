@@ -3,12 +3,15 @@ import { Backoffs } from '../../src/app/backoffs.ts';
 import { Bundles } from '../../src/app/bundles.ts';
 import type { AppDeps } from '../../src/app/deps.ts';
 import { CertificateIssuer } from '../../src/app/issue.ts';
+import { Outlook } from '../../src/app/outlook.ts';
 import { Preflight } from '../../src/app/preflight.ts';
 import { Rehearsals } from '../../src/app/rehearsals.ts';
 import { RenewalInformation } from '../../src/app/renewal-info.ts';
+import { RenewalPlanner } from '../../src/app/renewal-planner.ts';
 import { Revocations } from '../../src/app/revocation.ts';
-import type { IssuerSpec } from '../../src/domain/model.ts';
+import type { IssuerSpec, KacmeConfig } from '../../src/domain/model.ts';
 import type { CertificateAuthority } from '../../src/ports/certificate-authority.ts';
+import { emptyConfig } from '../unit/app/app-fixture.ts';
 
 type Lasting = Pick<AppDeps, 'store' | 'clock' | 'random' | 'pki' | 'log' | 'loadRegisteredDomain'>;
 
@@ -39,10 +42,19 @@ export function issuingParts(
     preflight: new Preflight(deps),
     rehearsals: new Rehearsals(issuers, bundles, deps),
   };
+  const renewalInfo = new RenewalInformation(authorities, bundles, deps);
+  const planner = new RenewalPlanner({ ...issuing, renewalInfo }, deps);
+  const outlookOf = (certificates: KacmeConfig['certificates']) =>
+    new Outlook(
+      { ...emptyConfig, issuers, certificates },
+      { authorities, renewalInfo, planner, ordersInFlight: 8 },
+      deps,
+    );
   return {
     bundles,
     issuer: new CertificateIssuer(issuing, deps),
-    renewalInfo: new RenewalInformation(authorities, bundles, deps),
+    renewalInfo,
+    outlookOf,
     revocations: new Revocations(authorities, bundles, deps),
   };
 }
