@@ -30,7 +30,7 @@ export class AcmeAccount {
   readonly issuer: IssuerSpec;
   readonly #options: AcmeAccountOptions;
   #url: string | undefined;
-  #registering: Promise<string> | undefined;
+  #registering: { readonly url: Promise<string>; readonly signal: AbortSignal } | undefined;
 
   constructor(options: AcmeAccountOptions) {
     this.#options = options;
@@ -43,13 +43,18 @@ export class AcmeAccount {
    */
   async ensure(options: EffectOptions): Promise<string> {
     if (this.#url !== undefined) return this.#url;
-    this.#registering ??= this.#register(options);
+    const registering = this.#registering ?? { url: this.#register(options), signal: options.signal };
+    this.#registering = registering;
     try {
-      this.#url = await this.#registering;
+      this.#url = await registering.url;
       return this.#url;
+    } catch (error) {
+      // Whoever began it was cancelled: that is nobody else's failure.
+      if (!registering.signal.aborted || options.signal.aborted) throw error;
     } finally {
-      this.#registering = undefined;
+      if (this.#registering === registering) this.#registering = undefined;
     }
+    return this.ensure(options);
   }
 
   /** Finds the account without creating one (section 7.3.1). */
