@@ -33,6 +33,8 @@ const LOCKED_ATTEMPTS = 40;
 const LOCKED_PAUSE_MS = 50;
 /** While the size of a buffer is not known yet, a line must stay far below any. */
 const COMMANDS_IN_FIRST_LINE = 20;
+/** Of a buffer, which also holds what HAProxy keeps free to rewrite (`tune.maxrewrite`). */
+const LINE_SHARE = 0.75;
 /** Lines asked side by side: a stats socket serves ten connections at a time (`stats maxconn`), and not only kacme's. */
 const LINES_AT_ONCE = 4;
 const UNREADABLE_REMEDY =
@@ -93,7 +95,7 @@ export class RuntimeApi {
     const [info = '', pools = '', list = '', ...some] = first;
     const bufferBytes = this.#expect(`${step}: show pools`, pools, readBufferBytes(pools));
     const certificateList = readCertificateList(list);
-    const rest = linesOf(shows.slice(COMMANDS_IN_FIRST_LINE), bufferBytes / 2);
+    const rest = linesOf(shows.slice(COMMANDS_IN_FIRST_LINE), bufferBytes * LINE_SHARE);
     const certificates = [
       ...some,
       ...(await waitForAll(rest.map((commands) => this.#askLine(step, commands, { signal })))).flat(),

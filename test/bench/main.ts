@@ -6,11 +6,11 @@ import { describeMachine, loadAverage } from './machine.ts';
 import { order } from './order.ts';
 import { plan } from './plan.ts';
 import { judge, type ReportedMeasure, renderTable } from './report.ts';
-import { rollout } from './rollout.ts';
+import { fifty, rollout } from './rollout.ts';
 import { startup } from './startup.ts';
 import { twenty } from './twenty.ts';
 
-const BENCHMARKS: readonly Benchmark[] = [order, twenty, rollout, fleet, startup, plan];
+const BENCHMARKS: readonly Benchmark[] = [order, twenty, rollout, fifty, fleet, startup, plan];
 
 const USAGE = `npm run bench -- [--runs N] [--only NAME]... [--json FILE] [--profiles DIRECTORY]
 

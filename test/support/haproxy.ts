@@ -34,6 +34,8 @@ export interface HaproxyOptions {
   readonly globalLines?: readonly string[];
   /** More bundles that it loads, by their names in the certificates directory. */
   readonly moreBundles?: readonly string[];
+  /** Loads every PEM file of the certificates directory, not only its own bundle. */
+  readonly wholeDirectory?: boolean;
   /** More arguments of `bind ... ssl crt PATH`. */
   readonly bindArguments?: string;
   /** More PEM files by name, written to the certificates directory, e.g. for `bindArguments`. */
@@ -236,7 +238,7 @@ function renderConfig(place: Place, options: HaproxyOptions): string {
         'bind',
         `${address}:${tlsPort}`,
         'ssl',
-        `crt ${place.certPath}`,
+        `crt ${options.wholeDirectory === true ? place.certDirectory : place.certPath}`,
         ...more,
         options.bindArguments ?? '',
       ].join(' '),
