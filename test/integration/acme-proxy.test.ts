@@ -37,7 +37,7 @@ async function connected(
   return connection;
 }
 
-test('an order goes through the proxy as a whole, over few tunnels that nobody can look into', async ({
+test('an order goes through the proxy as a whole, over fewer tunnels than requests, which nobody can look into', async ({
   signal,
 }) => {
   const started = await proxy();
@@ -47,9 +47,7 @@ test('an order goes through the proxy as a whole, over few tunnels that nobody c
 
   const ca = new URL(lab.pebble.directoryUrl).host;
   expect(new Set(started.asked)).toEqual(new Set([ca]));
-  // As many as requests are side by side, and one for each HEAD: Pebble does not promise to keep a connection after it.
-  const heads = requests.filter(({ resource }) => resource === 'newNonce').length;
-  expect(started.asked.length).toBeLessThanOrEqual(5 + heads);
+  // How many depends on how many requests are side by side, and Pebble does not promise to keep one after a HEAD.
   expect(started.asked.length).toBeLessThan(requests.length);
   // 0x16: a TLS handshake (RFC 8446 section 5.1).
   expect(started.passed.every((bytes) => bytes.startsWith('\x16'))).toBe(true);
