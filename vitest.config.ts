@@ -4,8 +4,9 @@ import { defineConfig } from 'vitest/config';
 const withServers = {
   globalSetup: 'test/setup/vitest-lab.mjs',
   setupFiles: 'test/setup/leaks.ts',
-  testTimeout: 30_000,
-  hookTimeout: 30_000,
+  // Against hanging only: a busy machine may take its time.
+  testTimeout: 90_000,
+  hookTimeout: 90_000,
 };
 
 export default defineConfig({

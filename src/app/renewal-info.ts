@@ -3,6 +3,7 @@ import type { HeldBundle } from '../domain/renewal.ts';
 import {
   decideCheck,
   describeRenewalTime,
+  endsHold,
   followWindow,
   isPremature,
   lackWindow,
@@ -69,7 +70,8 @@ export class RenewalInformation {
     const { bundle, state } = known;
     const notAfter = new Date(bundle.notAfter);
     const drawn = { notBefore: new Date(bundle.notBefore), notAfter, renewAt: new Date(bundle.renewAt) };
-    const heldUntil = await this.#heldUntil(bundle, options);
+    const hold = await this.#heldUntil(bundle, options);
+    const heldUntil = endsHold(state) ? undefined : hold;
     const time = renewalTime(state, drawn, heldUntil);
     const { identifiers, origin } = bundle;
     const basis = describeRenewalTime(time, state);

@@ -186,6 +186,14 @@ export function renewalTime(
   return { renewAt, basis: suggested === undefined ? 'share of the lifetime' : 'suggested by the CA' };
 }
 
+/**
+ * Whether the CA says enough of a bundle's window to end an operator's hold on its renewal: a window that it explains is
+ * about an incident, such as certificates that it is about to revoke. The usual one of a bundle that was gone back to is
+ * past, and is what the hold is for.
+ */
+export const endsHold = (state: RenewalInfoState | undefined): boolean =>
+  state?.suggestion?.explanationURL !== undefined;
+
 /** Whose word the moment is, for people; undefined when it is the bundle's own share of its lifetime. */
 export function describeRenewalTime(
   { basis }: RenewalTime,

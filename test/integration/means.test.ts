@@ -66,13 +66,15 @@ test('a path that a changed configuration names is loaded by a reload, and not a
   const waiting = async () => {
     const { hosts } = await lab.kacme.status();
     const reasons = hosts.map(({ places: [place] }) => place?.reason ?? '');
-    return reasons.every((reason) => /the last reload did not help, the next is at/.test(reason)) && hosts;
+    const paused = reasons.every((reason) => /the last reload did not help, the next is at/.test(reason));
+    return paused ? hosts : undefined;
   };
   const paused = await eventually('both hosts wait with the next reload', waiting, { timeoutMs: 25_000 });
   const workers = lab.fleet.hosts.map(({ haproxy }) => haproxy.pids()[1]);
   const later = await eventually('both hosts were looked at again', async () => {
     const hosts = await waiting();
-    return hosts && hosts.every(({ observedAt }, i) => observedAt !== paused[i]?.observedAt) && hosts;
+    const isLater = hosts?.every(({ observedAt }, i) => observedAt !== paused[i]?.observedAt);
+    return isLater === true ? hosts : undefined;
   });
   expect(later.flatMap(({ places }) => places.map(({ state }) => state))).toEqual([
     'out of sync',

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { Authorities } from '../../src/app/authorities.ts';
 import { Bundles } from '../../src/app/bundles.ts';
-import { loadRecord, renewalInfoRecord } from '../../src/app/records.ts';
+import { holdRecord, loadRecord, renewalInfoRecord } from '../../src/app/records.ts';
 import { RenewalInformation } from '../../src/app/renewal-info.ts';
 import { KacmeError } from '../../src/domain/errors.ts';
 import type { RenewalInfoAnswer } from '../../src/domain/renewal-info.ts';
@@ -120,6 +120,28 @@ describe('check', () => {
     answer = window(40, 41);
     expect(await check(signal)).toEqual(first);
     expect(asked).toHaveLength(1);
+  });
+
+  test('a window without an explanation leaves a bundle held after a rollback, one with it ends the hold', async ({
+    signal,
+  }) => {
+    await activate(signal);
+    const bundle = (await bundles.active('site', { signal }))?.id ?? '';
+    const key = holdRecord.key('site');
+    const value = holdRecord.serialize({ bundle, until: at(60).toISOString() });
+    await app.deps.store.transact({ conditions: [], puts: [{ key, value }], deletes: [] }, effect(signal));
+    app.advance(2 * HOUR_MS);
+    answer = window(-2, -1);
+    expect(await check(signal)).toMatchObject({
+      time: { renewAt: at(60), basis: 'rollback' },
+      held: { heldUntil: at(60) },
+    });
+    app.advance(6 * HOUR_MS);
+    answer = window(-2, -1, 'https://ca.test/revoked');
+    expect(await check(signal)).toMatchObject({
+      time: { basis: 'suggested by the CA' },
+      held: { heldUntil: undefined },
+    });
   });
 
   test('follows a window that has moved earlier within one poll, also after a restart', async ({
