@@ -17,6 +17,14 @@ export default defineConfig({
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], isolate: false } },
       { test: { name: 'contract', include: ['test/contract/**/*.test.ts'], ...withServers } },
       { test: { name: 'integration', include: ['test/integration/**/*.test.ts'], ...withServers } },
+      {
+        test: {
+          name: 'images',
+          include: ['test/images/**/*.test.ts'],
+          ...withServers,
+          globalSetup: ['test/setup/vitest-lab.mjs', 'test/setup/vitest-images.mjs'],
+        },
+      },
     ],
   },
 });

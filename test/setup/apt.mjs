@@ -49,3 +49,17 @@ export async function aptGet(args, { cwd } = {}) {
     return { fault: complaint.length > 0 ? complaint.slice(0, 3).join(' ') : error.message, stdout: '' };
   }
 }
+
+/**
+ * The mirror that this machine takes its own packages from.
+ *
+ * @returns {Promise<string>}
+ * @throws {Error} when apt knows none
+ */
+export async function debianMirror() {
+  const { fault, stdout } = await aptGet(['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages']);
+  if (fault !== undefined) throw new Error(fault);
+  const mirror = stdout.split('\n').find((uri) => /\/debian\/?$/.test(uri));
+  if (mirror === undefined) throw new Error('no mirror of Debian is among the sources of apt');
+  return mirror;
+}

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { aptGet, asFlags, cacheDirectory, unprivileged } from './apt.mjs';
+import { aptGet, asFlags, cacheDirectory, debianMirror, unprivileged } from './apt.mjs';
 import { withMachineLock } from './lock.mjs';
 import { SetupError } from './setup-error.mjs';
 
@@ -81,6 +81,7 @@ async function fetchPackage(wanted, say) {
   const at = (/** @type {string} */ path) => join(draft, path);
   try {
     const mirror = await debianMirror();
+    if (!existsSync(KEYRING)) throw unfetchable(`${KEYRING} is missing`);
     for (const path of ['lists/partial', 'cache/archives/partial', 'debs/partial', 'root'])
       mkdirSync(at(path), { recursive: true });
     writeFileSync(at('sources.list'), `deb [signed-by=${KEYRING}] ${mirror} ${SUITE} main\n`);
@@ -150,16 +151,6 @@ function writeLauncher(wanted, unpacked) {
     `#!/bin/sh\nunset LD_LIBRARY_PATH\nexec ${command.join(' ')} "$@"\n`,
     { mode: 0o755 },
   );
-}
-
-/** The mirror that this machine takes its own packages from. */
-async function debianMirror() {
-  const { fault, stdout } = await aptGet(['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages']);
-  if (fault !== undefined) throw unfetchable(fault);
-  const mirror = stdout.split('\n').find((uri) => /\/debian\/?$/.test(uri));
-  if (mirror === undefined) throw unfetchable('no mirror of Debian is among the sources of apt');
-  if (!existsSync(KEYRING)) throw unfetchable(`${KEYRING} is missing`);
-  return mirror;
 }
 
 /** @param {string} why */

@@ -1,0 +1,163 @@
+import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { podmanIn } from '../setup/containers.mjs';
+import { eventually } from './eventually.ts';
+import type { Finished } from './kacme.ts';
+import { type RunningProcess, startProcess } from './process.ts';
+import { scratchDirectory } from './scratch.ts';
+
+export interface BuildOptions {
+  /** Path of the Dockerfile. */
+  readonly file: string;
+  /** What COPY sees. */
+  readonly context: string;
+  readonly tag: string;
+  readonly args?: Readonly<Record<string, string>>;
+  /** More flags of podman-build(1). */
+  readonly flags?: readonly string[];
+}
+
+export interface RunOptions {
+  readonly image: string;
+  /** Flags of podman-run(1). */
+  readonly flags?: readonly string[];
+  /** Command or arguments. */
+  readonly args?: readonly string[];
+}
+
+export interface TestContainer extends RunningProcess {
+  readonly name: string;
+  /** Runs the image's HEALTHCHECK once: 0 healthy, 1 not. */
+  healthcheck(): Promise<Finished>;
+  exec(...args: string[]): Promise<Finished>;
+  /** Resolves once `text` is in its output. */
+  says(text: string): Promise<void>;
+}
+
+/** Podman with containers and images of its own; base images come from the lab's store. */
+export interface TestPodman extends AsyncDisposable {
+  /** Below it lies all that it makes; short-lived files of a test may lie there too. */
+  readonly directory: string;
+  podman(...args: string[]): Promise<Finished>;
+  /** Throws with the output of the build when it fails. */
+  build(options: BuildOptions): Promise<void>;
+  /** Runs a container to its end. */
+  run(options: RunOptions): Promise<Finished>;
+  /** Runs a container in the foreground until `ready`; its signals are the container's. */
+  start(options: RunOptions & { readonly ready: RunningReady }): Promise<TestContainer>;
+  /** Bytes of all layers. */
+  size(image: string): Promise<number>;
+  close(): Promise<void>;
+}
+
+type RunningReady = (output: string) => boolean | Promise<boolean>;
+
+/** No container outlives a killed test run for longer. */
+const LIFETIME_SECONDS = 180;
+
+export async function startPodman(): Promise<TestPodman> {
+  const scratch = await scratchDirectory();
+  const { command, env } = podmanIn(scratch.path);
+  const started: TestContainer[] = [];
+  const podman = (...args: string[]) => finish(command, args, env);
+
+  const runFlags = (name: string, { image, flags = [], args = [] }: RunOptions) => [
+    ...['run', '--rm', '--name', name, '--network', 'host', '--timeout', String(LIFETIME_SECONDS)],
+    ...flags,
+    image,
+    ...args,
+  ];
+  const start = async ({ ready, ...options }: RunOptions & { ready: RunningReady }) => {
+    const name = `kacme-${randomUUID().slice(0, 8)}`;
+    const running = await startProcess({
+      name: `${options.image} in Podman`,
+      command,
+      args: runFlags(name, options),
+      env,
+      ready,
+    });
+    const container: TestContainer = {
+      ...running,
+      name,
+      healthcheck: () => podman('healthcheck', 'run', name),
+      exec: (...args) => podman('exec', name, ...args),
+      says: async (text) => {
+        await eventually(`the container says "${text}"`, () => running.output().includes(text));
+      },
+    };
+    started.push(container);
+    return container;
+  };
+  const close = async () => {
+    await Promise.all(started.map((container) => container.stop()));
+    await podman('rm', '--all', '--force', '--time', '0');
+    for (const mount of mountsBelow(scratch.path)) await finish('umount', ['--lazy', mount], env);
+    await eventually('nothing is mounted any more', () => mountsBelow(scratch.path).length === 0);
+    await scratch.remove();
+  };
+  return {
+    directory: scratch.path,
+    podman,
+    build: async ({ file, context, tag, args = {}, flags = [] }) => {
+      const buildArgs = Object.entries(args).flatMap(([name, value]) => ['--build-arg', `${name}=${value}`]);
+      const common = [
+        '--isolation',
+        'oci',
+        '--network',
+        'host',
+        '--format',
+        'docker',
+        '--pull=never',
+        '--layers=false',
+      ];
+      const { status, stdout, stderr } = await podman(
+        ...['build', ...common, ...buildArgs, ...flags, '--tag', tag, '--file', file, context],
+      );
+      if (status !== 0) throw new Error(`building ${tag} ended with ${status}:\n${stdout}\n${stderr}`);
+    },
+    run: (options) => podman(...runFlags(`kacme-${randomUUID().slice(0, 8)}`, options)),
+    start,
+    size: async (image) => {
+      const { stdout } = await podman('image', 'inspect', '--format', '{{.Size}}', image);
+      return Number(stdout);
+    },
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+function mountsBelow(directory: string): readonly string[] {
+  return readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[1] ?? '')
+    .filter((path) => path.startsWith(`${directory}/`))
+    .reverse();
+}
+
+function finish(command: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<Finished> {
+  return new Promise((resolve, reject) => {
+    execFile(command, args, { env, maxBuffer: 16 << 20 }, (error, stdout, stderr) => {
+      if (error === null) resolve({ status: 0, stdout, stderr });
+      else if (typeof error.code === 'number') resolve({ status: error.code, stdout, stderr });
+      else reject(error);
+    });
+  });
+}
+
+/** Flags of a build that reaches the npm registry as this machine does: through the same registry, trusting the same CA. */
+export async function npmSecrets(directory: string): Promise<readonly string[]> {
+  const setting = async (name: string) => {
+    const { stdout } = await finish('npm', ['config', 'get', name], process.env);
+    return stdout.trim();
+  };
+  const npmrc = join(directory, 'npmrc');
+  await writeFile(npmrc, `registry=${await setting('registry')}\n`);
+  const ca = process.env['NODE_EXTRA_CA_CERTS'] ?? (await setting('cafile'));
+  const secrets = { npmrc, ca };
+  return Object.entries(secrets)
+    .filter(([, path]) => existsSync(path))
+    .flatMap(([id, path]) => ['--secret', `id=${id},src=${path}`]);
+}
