@@ -43,6 +43,8 @@ export interface Lab {
     storePath?: string;
     certificates?: number;
   }): Promise<Installation & { storePath: string }>;
+  /** Brings each host a first, self-signed bundle and starts its HAProxy. */
+  serve(installation: Installation): Promise<void>;
   /** Runs a command to its end; throws unless it ends with exit status 0. */
   kacme(installation: Installation, ...args: string[]): Promise<void>;
   close(): Promise<void>;
@@ -100,22 +102,38 @@ export async function startLab({ hosts, identifiers, command }: LabOptions): Pro
       await writeFile(configPath, stringify(config));
       return { configPath, operations, storePath: storePath ?? directory };
     };
+    const kacme: Lab['kacme'] = async ({ configPath }, ...args) => {
+      const [program, all] = tied([command, '--config', configPath, ...args]);
+      await run(program, all, { env: BARE_ENVIRONMENT });
+    };
     return {
       fleet,
       identifiers,
       endpoints: fleet.hosts.map(({ address }) => ({ address, port: tlsPort })),
       challenge,
       install,
-      kacme: async ({ configPath }, ...args) => {
-        const [program, all] = tied([command, '--config', configPath, ...args]);
-        await run(program, all, { env: BARE_ENVIRONMENT });
+      serve: async (installation) => {
+        await kacme(installation, 'bootstrap');
+        await startHaproxies(fleet);
       },
+      kacme,
       close,
     };
   } catch (error) {
     await close();
     throw error;
   }
+}
+
+/** Fifty at once would each start too slowly on a small machine. */
+const STARTED_AT_ONCE = 5;
+
+async function startHaproxies({ hosts }: TestFleet): Promise<void> {
+  const waiting = hosts.values();
+  const startNext = async () => {
+    for (const { haproxy } of waiting) await haproxy.start();
+  };
+  await Promise.all(Array.from({ length: STARTED_AT_ONCE }, startNext));
 }
 
 type NamesByCertificate = Readonly<Record<string, readonly string[]>>;

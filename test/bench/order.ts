@@ -44,8 +44,7 @@ async function measureOrders(names: number, options: BenchmarkOptions) {
     for (let i = 0; i < runs; i++) {
       // A new store has a new account key: the first order registers it, over the first connection to the CA.
       const installation = await lab.install({ deployed: true });
-      await lab.kacme(installation, 'bootstrap');
-      await Promise.all(lab.fleet.hosts.map(({ haproxy }) => haproxy.start()));
+      await lab.serve(installation);
       const service = startService(options, installation.configPath);
       try {
         first.push(await issued(lab, service, { from: 0, signal }));

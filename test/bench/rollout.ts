@@ -44,8 +44,7 @@ async function measure(
   const lab = await startLab({ hosts, identifiers: [NAME], command });
   try {
     const installation = await lab.install({ deployed: true });
-    await lab.kacme(installation, 'bootstrap');
-    await Promise.all(lab.fleet.hosts.map(({ haproxy }) => haproxy.start()));
+    await lab.serve(installation);
     const service = startService(options, installation.configPath);
     try {
       const changed = ({ msg }: { msg: string }) => msg === 'host changed';

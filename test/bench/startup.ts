@@ -96,8 +96,7 @@ async function measureNode(): Promise<number> {
 /** Brings a certificate of the CA to every host. Resolves to the memory in MB that this leaves in use. */
 async function prepare(lab: Lab, installation: Installation, options: BenchmarkOptions): Promise<number> {
   const { signal } = options;
-  await lab.kacme(installation, 'bootstrap');
-  await Promise.all(lab.fleet.hosts.map(({ haproxy }) => haproxy.start()));
+  await lab.serve(installation);
   const service = startService(options, installation.configPath);
   try {
     const from = 0;

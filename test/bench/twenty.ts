@@ -13,8 +13,7 @@ export const twenty: Benchmark = {
     const lab = await startLab({ hosts: 1, identifiers: ['site.test'], command });
     try {
       // HAProxy on the way of the challenges needs a bundle to start with.
-      await lab.kacme(await lab.install({ deployed: true }), 'bootstrap');
-      await Promise.all(lab.fleet.hosts.map(({ haproxy }) => haproxy.start()));
+      await lab.serve(await lab.install({ deployed: true }));
       const samples: number[] = [];
       for (let i = 0; i < runs; i++) {
         const installation = await lab.install({ deployed: false, certificates: CERTIFICATES });
