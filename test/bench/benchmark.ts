@@ -1,3 +1,6 @@
+/** What the targets of `fleet` are for. */
+export const FLEET_HOSTS = 1_000;
+
 /** One number, measured several times. */
 export interface Measure {
   /** Stable, for whoever compares JSON reports. */
@@ -11,6 +14,8 @@ export interface Measure {
 
 export interface BenchmarkOptions {
   readonly runs: number;
+  /** Simulated by `fleet`. */
+  readonly hosts: number;
   /** The kacme that is measured: the bundled build. */
   readonly command: string;
   /** A process with simulated hosts; see simulation/. */

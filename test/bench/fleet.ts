@@ -7,7 +7,7 @@ import { stringify } from 'yaml';
 import { freePort, loopbackAddress } from '../support/net.ts';
 import { startPebble, type TestPebble } from '../support/pebble.ts';
 import { scratchDirectory } from '../support/scratch.ts';
-import { assertWork, type Benchmark, type BenchmarkOptions, type Measure } from './benchmark.ts';
+import { assertWork, type Benchmark, type BenchmarkOptions, FLEET_HOSTS, type Measure } from './benchmark.ts';
 import { presentedAt } from './handshakes.ts';
 import { isIssued } from './order.ts';
 import { BARE_ENVIRONMENT, type BenchService, startService, tied } from './service.ts';
@@ -15,7 +15,6 @@ import { BUNDLE_PATH, type SimulatedFleet, SOCKET_PATH, startSimulatedFleet } fr
 
 const run = promisify(execFile);
 
-const HOSTS = 1_000;
 const NAME = 'site.test';
 const ROLLOUT_WITHIN_MS = 300_000;
 /** Two passes over every host, since it is looked at every 30 s and a little earlier. */
@@ -30,12 +29,12 @@ interface Setting {
   readonly kacme: (...args: string[]) => Promise<void>;
 }
 
-/** A thousand hosts that speak the real protocols, in four processes beside kacme's. */
+/** Hosts that speak the real protocols, a thousand unless told otherwise, in a few processes beside kacme's. */
 export const fleet: Benchmark = {
   name: 'fleet',
-  about: `${HOSTS} simulated hosts: rollout, memory, idle passes (sshd, SFTP, HAProxy and TLS of a few processes)`,
+  about: 'simulated hosts: rollout, memory, idle passes (sshd, SFTP, HAProxy and TLS of a few processes)',
   run: async (options) => {
-    const { runs, say, signal, simulator } = options;
+    const { runs, hosts, say, signal, simulator } = options;
     const scratch = await scratchDirectory();
     const cleanup: (() => Promise<void>)[] = [scratch.remove];
     try {
@@ -43,7 +42,7 @@ export const fleet: Benchmark = {
       const httpPort = await freePort(challenge);
       const pebble = await startPebble({ httpPort, defaultAddress: challenge, reuseAuthorizations: 0 });
       cleanup.push(pebble.close);
-      const fleet = await startSimulatedFleet(HOSTS, simulator);
+      const fleet = await startSimulatedFleet(hosts, simulator);
       cleanup.push(fleet.close);
       const configPath = join(scratch.path, 'kacme.yaml');
       const identity = join(scratch.path, 'id_ed25519');
@@ -57,7 +56,7 @@ export const fleet: Benchmark = {
         operations: `${challenge}:${await freePort(challenge)}`,
       });
       await writeFile(configPath, stringify({ ...config, store: { file: join(scratch.path, 'store') } }));
-      say(`fleet: ${HOSTS} hosts listen`);
+      say(`fleet: ${hosts} hosts listen`);
 
       const startMs = Date.now();
       const service = startService(options, configPath);
@@ -76,7 +75,7 @@ export const fleet: Benchmark = {
       }
       await sleep(SETTLING_MS, undefined, { signal });
       const idle = await measureIdle(setting, options);
-      return measuresOf(first, rollouts, idle);
+      return measuresOf(hosts, first, rollouts, idle);
     } finally {
       for (let step = cleanup.pop(); step !== undefined; step = cleanup.pop()) await step();
     }
@@ -111,7 +110,7 @@ async function follow(
   const [ownMs, simulatorMs] = [await service.processorMs(), await fleet.processorMs()];
   const isDone = ({ msg, fingerprint256: leaf }: { msg: string; fingerprint256?: unknown }) =>
     msg === 'host changed' && leaf === fingerprint256;
-  const changes = await service.loggedTimes(HOSTS, isDone, options);
+  const changes = await service.loggedTimes(fleet.addresses.length, isDone, options);
   const processorMs = (await service.processorMs()) - ownMs;
   const { lastCommitMs } = await fleet.counts();
   for (const endpoint of fleet.endpoints) {
@@ -142,7 +141,7 @@ async function measureIdle({ fleet, service }: Setting, { say, signal }: Benchma
   const [beforeMs, before] = [await service.processorMs(), await fleet.counts()];
   await sleep(IDLE_MS, undefined, { signal });
   const [afterMs, after] = [await service.processorMs(), await fleet.counts()];
-  const passes = (after.looks - before.looks) / HOSTS;
+  const passes = (after.looks - before.looks) / fleet.addresses.length;
   assertWork(passes >= 1, `only ${after.looks - before.looks} looks in ${IDLE_MS} ms`);
   assertWork(after.commits === before.commits, 'hosts were changed while nothing was to be done');
   const handshakes = after.handshakes - before.handshakes;
@@ -151,7 +150,17 @@ async function measureIdle({ fleet, service }: Setting, { say, signal }: Benchma
   return { passMs: (afterMs - beforeMs) / passes, passes, handshakes, residentMb };
 }
 
-function measuresOf(first: Rollout, rollouts: readonly Rollout[], idle: Idle): readonly Measure[] {
+function measuresOf(
+  hosts: number,
+  first: Rollout,
+  rollouts: readonly Rollout[],
+  idle: Idle,
+): readonly Measure[] {
+  // Fewer hosts are for whoever works on kacme: the targets are those of a thousand.
+  const targets =
+    hosts === FLEET_HOSTS
+      ? { servedMs: 15_000, residentMb: 160, passMs: 1_500 }
+      : { servedMs: undefined, residentMb: undefined, passMs: undefined };
   const ms = (
     name: string,
     title: string,
@@ -165,13 +174,13 @@ function measuresOf(first: Rollout, rollouts: readonly Rollout[], idle: Idle): r
     samples,
   });
   return [
-    ms('first', `start of kacme serve to first certificate verified at ${HOSTS} hosts`, undefined, [
+    ms('first', `start of kacme serve to first certificate verified at ${hosts} hosts`, undefined, [
       first.verifiedMs,
     ]),
     ms(
       'rollout.served',
-      `bundle issued to last of ${HOSTS} simulated hosts serving it`,
-      15_000,
+      `bundle issued to last of ${hosts} simulated hosts serving it`,
+      targets.servedMs,
       rollouts.map(({ servedMs }) => servedMs),
     ),
     ms(
@@ -188,9 +197,9 @@ function measuresOf(first: Rollout, rollouts: readonly Rollout[], idle: Idle): r
     ),
     {
       name: 'fleet.memory',
-      title: `resident memory with ${HOSTS} hosts connected, idle`,
+      title: `resident memory with ${hosts} hosts connected, idle`,
       unit: 'MB',
-      target: 160,
+      target: targets.residentMb,
       samples: [idle.residentMb],
     },
     {
@@ -200,7 +209,7 @@ function measuresOf(first: Rollout, rollouts: readonly Rollout[], idle: Idle): r
       target: undefined,
       samples: [Math.max(...rollouts.map(({ peakMb }) => peakMb))],
     },
-    ms('idle', `kacme's processor time of an idle pass over ${HOSTS} hosts`, 1_500, [idle.passMs]),
+    ms('idle', `kacme's processor time of an idle pass over ${hosts} hosts`, targets.passMs, [idle.passMs]),
   ];
 }
 

@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import type { Benchmark, BenchmarkOptions } from './benchmark.ts';
+import { type Benchmark, type BenchmarkOptions, FLEET_HOSTS } from './benchmark.ts';
 import { fleet } from './fleet.ts';
 import { describeMachine, loadAverage } from './machine.ts';
 import { order } from './order.ts';
@@ -12,11 +12,12 @@ import { twenty } from './twenty.ts';
 
 const BENCHMARKS: readonly Benchmark[] = [order, twenty, rollout, fifty, fleet, startup, plan];
 
-const USAGE = `npm run bench -- [--runs N] [--only NAME]... [--json FILE] [--profiles DIRECTORY]
+const USAGE = `npm run bench -- [--runs N] [--only NAME]... [--hosts N] [--json FILE] [--profiles DIRECTORY]
 
   --runs N      measure each N times (default 7)
   --only NAME   one of them alone; may be repeated:
 ${BENCHMARKS.map(({ name, about }) => `                  ${name.padEnd(8)} ${about}`).join('\n')}
+  --hosts N     simulated by fleet (default ${FLEET_HOSTS})
   --json FILE   write every sample there too
   --profiles DIRECTORY
                 keep a CPU profile of each kacme serve there, which makes it a little slower
@@ -29,6 +30,7 @@ type Built = Pick<BenchmarkOptions, 'command' | 'simulator' | 'signal'>;
 
 interface Settings {
   readonly runs: number;
+  readonly hosts: number;
   readonly benchmarks: readonly Benchmark[];
   readonly json: string | undefined;
   readonly profiles: string | undefined;
@@ -54,7 +56,7 @@ export async function main(argv: readonly string[], { command, simulator, signal
 }
 
 async function measure(
-  { runs, benchmarks, json, profiles }: Settings,
+  { runs, hosts, benchmarks, json, profiles }: Settings,
   { command, simulator, signal }: Built,
 ): Promise<void> {
   const say = (line: string) => void process.stdout.write(`${line}\n`);
@@ -68,7 +70,8 @@ async function measure(
     const load = await loadAverage();
     loads.push(load);
     say(`${benchmark.name}: ${benchmark.about}; load ${load}`);
-    measures.push(...(await benchmark.run({ runs, command, simulator, profiles, say, signal })).map(judge));
+    const options = { runs, hosts, command, simulator, profiles, say, signal };
+    measures.push(...(await benchmark.run(options)).map(judge));
   }
   say(`\n${renderTable(measures)}`);
   const missed = measures.filter(({ met }) => met === false);
@@ -80,13 +83,21 @@ async function measure(
 
 /** A message says what is wrong; an empty one that help is asked for. */
 function readSettings(argv: readonly string[]): Settings | string {
-  let values: { runs?: string; only?: string[]; json?: string; profiles?: string; help?: boolean };
+  let values: {
+    runs?: string;
+    only?: string[];
+    hosts?: string;
+    json?: string;
+    profiles?: string;
+    help?: boolean;
+  };
   try {
     ({ values } = parseArgs({
       args: [...argv],
       options: {
         runs: { type: 'string' },
         only: { type: 'string', multiple: true },
+        hosts: { type: 'string' },
         json: { type: 'string' },
         profiles: { type: 'string' },
         help: { type: 'boolean', short: 'h' },
@@ -103,6 +114,10 @@ function readSettings(argv: readonly string[]): Settings | string {
   if (unknown !== undefined) {
     return `--only ${unknown}: expected one of ${BENCHMARKS.map(({ name }) => name).join(', ')}`;
   }
+  const hosts = Number(values.hosts ?? FLEET_HOSTS);
+  if (!Number.isInteger(hosts) || hosts < 1 || hosts > FLEET_HOSTS) {
+    return `--hosts ${values.hosts}: expected a number from 1 to ${FLEET_HOSTS}`;
+  }
   const benchmarks = BENCHMARKS.filter(({ name }) => only.includes(name));
-  return { runs, benchmarks, json: values.json, profiles: values.profiles };
+  return { runs, hosts, benchmarks, json: values.json, profiles: values.profiles };
 }
