@@ -11,7 +11,7 @@ import type { Bundles } from './bundles.ts';
 import type { CanaryGate, RolloutName } from './canary.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
-import { HostJournal, idOf, type Target } from './host-journal.ts';
+import { HostJournal, idOf, resultOf, type Target } from './host-journal.ts';
 import { Leftovers } from './leftovers.ts';
 import { failed, type Place } from './place.ts';
 import { PlaceChanges, type Settled } from './place-changes.ts';
@@ -99,33 +99,40 @@ export class Fleet {
   }
 
   /**
-   * Never throws for what goes wrong on the host: that is in the results. Throws when aborted. A change that a loop
-   * made after `sinceMs` (monotonic) is told as this call's: whoever waits for it need not know who was faster.
+   * Never throws for what goes wrong on the host: that is in the results. Throws when aborted. A change that another
+   * call made after `sinceMs` (monotonic) is told as this call's: whoever waits for it need not know who was faster. When
+   * one has brought the present bundles of all `awaited` certificates since then, the host is not looked at again.
    * `sparing`: handshakes are not made again at once where nothing has changed.
    */
   async reconcile(
     target: Target,
     {
       sinceMs = Number.POSITIVE_INFINITY,
+      awaited = [],
       sparing = false,
       signal,
       mandate,
-    }: EffectOptions & { readonly sinceMs?: number; readonly sparing?: boolean },
+    }: EffectOptions & {
+      readonly sinceMs?: number;
+      readonly awaited?: readonly string[];
+      readonly sparing?: boolean;
+    },
   ): Promise<readonly PlaceResult[]> {
     using own = scopedSignal(signal);
     const options = { signal: own.signal, mandate, sparing };
     return await this.#hostLane(target).run(
       async () => {
+        const brought = await this.#brought(target, awaited, sinceMs, options);
+        if (brought !== undefined) return brought;
         const looked = await this.#look(target, options);
         if (looked === undefined) return this.#journal.resultsOfUnreachable(target);
         const results: PlaceResult[] = [];
         const places: PlaceStatus[] = [];
         for (const place of looked.places) {
           const { status, action, inSync } = await this.#settle(target, place, options);
-          const { state: _, generation: __, ...rest } = status;
           places.push(status);
           const done = this.#journal.doneTo(target, status, action, sinceMs);
-          results.push({ pool: target.pool.name, host: target.host.name, ...rest, action: done, inSync });
+          results.push(resultOf(target, status, done, inSync));
         }
         const done = looked.places.filter((place, i) => holdsBundle(place, places[i]));
         await this.#leftovers.sweep(
@@ -160,6 +167,33 @@ export class Fleet {
         }
       }),
     );
+  }
+
+  /** What was done since `sinceMs`, when that is all that `awaited` is about. */
+  async #brought(
+    target: Target,
+    awaited: readonly string[],
+    sinceMs: number,
+    { signal }: { signal: AbortSignal },
+  ): Promise<readonly PlaceResult[] | undefined> {
+    if (awaited.length === 0) return undefined;
+    const generations = new Map<string, number>();
+    for (const name of awaited) {
+      const spec = this.#config.certificates[name];
+      try {
+        const desired = spec && (await this.#bundles.desired(spec, { signal }));
+        if (desired === undefined) return undefined;
+        generations.set(name, desired.place.generation);
+      } catch (error) {
+        // The look at the host tells it, place by place.
+        this.#deps.log.debug(
+          { err: expectedFailure(error, { signal }), certificate: name },
+          'bundle unknown',
+        );
+        return undefined;
+      }
+    }
+    return this.#journal.resultsSince(target, generations, sinceMs);
   }
 
   async #look(

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { type ErrorCode, type ErrorReport, type KacmeError, reportError } from '../domain/errors.ts';
 import type { DeploymentSpec, HostSpec, PoolSpec } from '../domain/model.ts';
@@ -22,6 +23,7 @@ export const idOf = ({ pool, host }: Pick<Target, 'pool' | 'host'>): string =>
   `${pool.name}/${host.name}:${host.port}`;
 
 interface Changed {
+  readonly host: HostSpec;
   readonly generation: number | undefined;
   readonly action: PlaceResult['action'];
   readonly atMs: number;
@@ -124,18 +126,65 @@ export class HostJournal {
     action: PlaceResult['action'],
     sinceMs: number,
   ): PlaceResult['action'] {
-    const id = `${idOf(target)} ${path}`;
+    const id = changeOf(target, path);
     if (action !== 'left' && action !== 'failed') {
-      this.#changed.set(id, { generation, action, atMs: this.#deps.clock.monotonicMs() });
+      this.#changed.set(id, {
+        host: target.host,
+        generation,
+        action,
+        atMs: this.#deps.clock.monotonicMs(),
+      });
     }
     const last = this.#changed.get(id);
     if (last === undefined) return action;
     return action === 'left' && last.generation === generation && last.atMs >= sinceMs ? last.action : action;
   }
 
+  /**
+   * Undefined unless every place of `awaited` (certificates by their present generation) was changed since `sinceMs`, with
+   * all its handshakes, and the last look found it in sync: then another look would tell nothing new.
+   */
+  resultsSince(
+    target: Target,
+    awaited: ReadonlyMap<string, number>,
+    sinceMs: number,
+  ): readonly PlaceResult[] | undefined {
+    const places = this.#statuses.get(idOf(target))?.places ?? [];
+    const brought = ({ certificate, path }: DeploymentSpec): boolean => {
+      const status = places.find((place) => place.certificate === certificate && place.path === path);
+      const last = this.#changed.get(changeOf(target, path));
+      return (
+        (status?.state === 'in sync' || status?.state === 'unverified') &&
+        status.generation === awaited.get(certificate) &&
+        last !== undefined &&
+        last.generation === status.generation &&
+        last.atMs >= sinceMs &&
+        isDeepStrictEqual(last.host, target.host)
+      );
+    };
+    const concerned = target.deployments.filter(({ certificate }) => awaited.has(certificate));
+    if (concerned.length === 0 || !concerned.every(brought)) return undefined;
+    return places.map((status) => {
+      const action = this.doneTo(target, status, 'left', sinceMs);
+      return resultOf(target, status, action, isInSync(status.state) === true);
+    });
+  }
+
   #logOf({ pool, host }: Target): Logger {
     return this.#deps.log.child({ pool: pool.name, host: host.name });
   }
+}
+
+const changeOf = (target: Target, path: string): string => `${idOf(target)} ${path}`;
+
+/** In the words of a command. */
+export function resultOf(
+  { pool, host }: Target,
+  { certificate, path, reason, failure }: PlaceStatus,
+  action: PlaceResult['action'],
+  inSync: boolean,
+): PlaceResult {
+  return { pool: pool.name, host: host.name, certificate, path, action, inSync, reason, failure };
 }
 
 /** What it means for a place that its host cannot be looked at. */

@@ -7,8 +7,18 @@ export interface HostLoop {
   /** As it is now: a host may move to another address. */
   target: Target;
   readonly wake: Wake;
+  /** New bundles that it was woken for and has not looked at yet. */
+  news: News;
   gone: boolean;
 }
+
+/** Certificates with a new bundle, since when (monotonic). */
+export interface News {
+  readonly awaited: readonly string[];
+  readonly sinceMs: number;
+}
+
+const NO_NEWS: News = { awaited: [], sinceMs: Number.POSITIVE_INFINITY };
 
 /** One loop for each present host; hosts come and go without a word to the others. */
 export class HostLoops {
@@ -31,7 +41,7 @@ export class HostLoops {
     }
     for (const [id, target] of present) {
       const loop = this.#loops.get(id);
-      if (loop === undefined) this.#start(id, { target, wake: new Wake(), gone: false });
+      if (loop === undefined) this.#start(id, { target, wake: new Wake(), news: NO_NEWS, gone: false });
       else if (!isDeepStrictEqual(loop.target.host, target.host)) {
         loop.target = target;
         loop.wake.wake();
@@ -40,9 +50,11 @@ export class HostLoops {
   }
 
   /** A new bundle is there: its hosts look at once. */
-  wake(certificate: string): void {
-    for (const { target, wake } of this.#loops.values()) {
-      if (target.deployments.some((deployment) => deployment.certificate === certificate)) wake.wake();
+  wake(certificate: string, nowMs: number): void {
+    for (const loop of this.#loops.values()) {
+      if (!loop.target.deployments.some((deployment) => deployment.certificate === certificate)) continue;
+      loop.news = { awaited: [...new Set([...loop.news.awaited, certificate])], sinceMs: nowMs };
+      loop.wake.wake();
     }
   }
 
@@ -56,4 +68,11 @@ export class HostLoops {
     const running = this.#run(loop).finally(() => this.#running.delete(running));
     this.#running.add(running);
   }
+}
+
+/** What the next look is for: from now on it counts as looked at. */
+export function takeNews(loop: HostLoop): News {
+  const { news } = loop;
+  loop.news = NO_NEWS;
+  return news;
 }

@@ -4,7 +4,7 @@ import type { CertificateSpec, KacmeConfig } from '../domain/model.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { AppDeps } from './deps.ts';
 import { idOf } from './host-journal.ts';
-import { type HostLoop, HostLoops } from './host-loops.ts';
+import { type HostLoop, HostLoops, takeNews } from './host-loops.ts';
 import type { DiscoveredPool } from './roster.ts';
 import type { LocalService } from './service.ts';
 import { Wake } from './wake.ts';
@@ -76,7 +76,7 @@ export class Loops {
   activated(certificate: string): void {
     this.#certificateWakes.get(certificate)?.wake();
     this.#revocationWake.wake();
-    this.#hosts?.wake(certificate);
+    this.#hosts?.wake(certificate, this.#deps.clock.monotonicMs());
   }
 
   /** Who has come is looked after at once; who has gone is let go when its present call has ended. */
@@ -141,7 +141,8 @@ export class Loops {
     const { clock, random } = this.#deps;
     return this.#repeat(`host ${idOf(loop.target)}`, options, async () => {
       if (loop.gone) return 'done';
-      const results = await this.#service.fleet.reconcile(loop.target, { ...options, sparing: true });
+      const passOptions = { ...options, ...takeNews(loop), sparing: true };
+      const results = await this.#service.fleet.reconcile(loop.target, passOptions);
       const lost = results.length > 0 && results.every(({ action }) => action === 'failed');
       const everyMs = lost
         ? Math.min(UNREACHABLE_RETRY_MS, this.#config.reconcile.everyMs)

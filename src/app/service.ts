@@ -214,7 +214,7 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
       .map(({ certificate }) => certificate);
     if (changed.length === 0) return summarize(certificates, []);
     const targets = await this.#targets({ certificates: changed }, options);
-    const places = await this.#distribute(targets, { ...options, sinceMs }, onProgress);
+    const places = await this.#distribute(targets, { ...options, sinceMs, awaited: changed }, onProgress);
     return summarize(
       certificates,
       places.filter(({ certificate }) => changed.includes(certificate)),
@@ -284,7 +284,8 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
       },
       distribute: async (certificate: string) => {
         const targets = await this.#targets({ certificates: [certificate] }, options);
-        const places = await this.#distribute(targets, { ...options, sinceMs }, onProgress);
+        const since = { sinceMs, awaited: [certificate] };
+        const places = await this.#distribute(targets, { ...options, ...since }, onProgress);
         return places.filter((place) => place.certificate === certificate);
       },
       placesOf: (spec: CertificateSpec) => successorPlaces(this.#parts, spec, options),
@@ -347,7 +348,7 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
 
   async #distribute(
     targets: readonly Target[],
-    options: EffectOptions & { readonly sinceMs?: number },
+    options: EffectOptions & { readonly sinceMs?: number; readonly awaited?: readonly string[] },
     onProgress: CommandOptions['onProgress'],
   ): Promise<readonly PlaceResult[]> {
     await this.fleet.resume(targets, options);

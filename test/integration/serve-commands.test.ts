@@ -222,3 +222,39 @@ async function letExpire(): Promise<void> {
     await mandate.release();
   }
 }
+
+describe('a forced renewal', () => {
+  test('changes each host once, with its handshakes once, and tells what the loops did', async () => {
+    // Otherwise a look at a host in the meantime would make a handshake of its own.
+    const overlay = { reconcile: { every: '30s' } };
+    await using own = await labKacme({ hosts: 2, bundlePem: selfSigned('site.test').bundlePem, overlay });
+    const serve = await own.kacme.serve();
+    await own.kacme.settled();
+    // No loop has anything left to look at after it, until half a minute has passed.
+    expect(await own.kacme.run('renew', 'site', '--force')).toMatchObject({ status: 0 });
+
+    const { hosts } = own.fleet;
+    const before = await Promise.all(hosts.map(handshakesAt));
+    const changesBefore = changesIn(serve);
+    const renew = await own.kacme.run('renew', 'site', '--force', '--json');
+    const after = await Promise.all(hosts.map(handshakesAt));
+
+    expect(renew).toMatchObject({ status: 0 });
+    expect(JSON.parse(renew.stdout) as Summary).toMatchObject({
+      outcome: 'done',
+      places: hosts.map(({ address: host }) => ({ host, action: 'swapped', inSync: true })),
+    });
+    expect(changesIn(serve) - changesBefore).toBe(hosts.length);
+    expect(after.map((count, i) => count - (before[i] ?? 0))).toEqual(hosts.map(() => 4));
+    const [served] = await own.served();
+    expect(served).toBe((await own.kacme.status()).certificates[0]?.fingerprint256);
+  });
+});
+
+const changesIn = (serve: TestService): number =>
+  serve.log().filter(({ msg }) => msg === 'host changed').length;
+
+/** TLS connections that HAProxy has taken since it started. */
+async function handshakesAt({ haproxy }: TestHost): Promise<number> {
+  return Number(/^CumSslConns: (\d+)$/m.exec(await haproxy.command('show info'))?.[1]);
+}
