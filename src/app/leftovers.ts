@@ -6,8 +6,8 @@ import { expectedFailure } from './expected-failure.ts';
 import { idOf, type Target } from './host-journal.ts';
 
 /**
- * Sweeps what interrupted changes left on hosts. Only a kacme that died, or lost its connection at the very end of a
- * change, leaves anything: so each place is swept once per mandate, and once after each change of it.
+ * Sweeps what interrupted changes left on hosts. Only a kacme that died, or lost its connection in the middle of a
+ * change, leaves anything: so each place is swept once per mandate, and again after a change that could not clean up.
  */
 export class Leftovers {
   readonly #deps: Pick<AppDeps, 'hosts' | 'log'>;
@@ -18,7 +18,8 @@ export class Leftovers {
     this.#deps = deps;
   }
 
-  changed(target: Target, deployment: DeploymentSpec): void {
+  /** A change of this place may have left something. */
+  expect(target: Target, deployment: DeploymentSpec): void {
     this.#swept.delete(keyOf(target, deployment));
   }
 

@@ -3,7 +3,7 @@ import { type Lane, laneOf } from '../domain/lane.ts';
 import type { PoolSpec } from '../domain/model.ts';
 import type { Means } from '../domain/place-decision.ts';
 import { isInSync, type PlaceResult, type PlaceStatus } from '../domain/status.ts';
-import type { HostChange } from '../ports/haproxy-host.ts';
+import type { HostChange, Verification } from '../ports/haproxy-host.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Desired } from './bundles.ts';
 import type { CanaryGate, ChangeTurn } from './canary.ts';
@@ -120,7 +120,6 @@ export class PlaceChanges {
     }: { readonly turn: ChangeTurn; readonly askedMs: number; readonly lookAgain: LookAgain },
     options: EffectOptions,
   ): Promise<Settled> {
-    const { pool, host } = target;
     const { desired, decision, deployment } = place;
     const waitedMs = this.#deps.clock.monotonicMs() - askedMs;
     const present = waitedMs > STALE_OBSERVATION_MS ? await lookAgain() : decision;
@@ -129,13 +128,24 @@ export class PlaceChanges {
       return leftAs(placeIs(place, 'out of sync', 'changed while it waited for its turn'));
     }
     const change = changeFor(place, desired, present);
-    this.#leftovers.changed(target, deployment);
-    const verification = await this.#deps.hosts.host(pool, host).apply(change, options);
+    const verification = await this.#apply(target, change, options);
     if (turn.kind === 'lead') await turn.canary.proven();
     else if (turn.kind === 'follow') await turn.follower.proven();
     if (present.means === 'reload') this.#reloads.helped(target, deployment);
     const status = await this.#verdicts.changed(target, place, present, verification, options);
     return { status, action: DONE[present.means], inSync: isInSync(status.state) === true };
+  }
+
+  async #apply(target: Target, change: HostChange, options: EffectOptions): Promise<Verification> {
+    const { pool, host } = target;
+    let cleanedUp = false;
+    try {
+      const applied = await this.#deps.hosts.host(pool, host).apply(change, options);
+      cleanedUp = applied.cleanedUp;
+      return applied.verification;
+    } finally {
+      if (!cleanedUp) this.#leftovers.expect(target, change.deployment);
+    }
   }
 
   async #reportFailed(

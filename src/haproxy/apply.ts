@@ -3,7 +3,7 @@ import { KacmeError } from '../domain/errors.ts';
 import { HostError } from '../domain/host-error.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import { readBundlePem } from '../domain/x509.ts';
-import type { HostChange, Verification } from '../ports/haproxy-host.ts';
+import type { AppliedChange, HostChange, Verification } from '../ports/haproxy-host.ts';
 import type { HostSession } from '../ports/host-session.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import { Checkpoint, type Unwound } from './checkpoint.ts';
@@ -35,7 +35,7 @@ export function applyChange(
   change: HostChange,
   context: ChangeContext,
   options: EffectOptions,
-): Promise<Verification> {
+): Promise<AppliedChange> {
   return new Change(change, context, options).run();
 }
 
@@ -65,15 +65,14 @@ class Change {
     this.#memory = memoryChange(change, context, fingerprint1);
   }
 
-  async run(): Promise<Verification> {
+  async run(): Promise<AppliedChange> {
     try {
       await this.#take('look', () => this.#look());
       await this.#take('upload and set', () => this.#prepare());
       await this.#take('rename', () => this.#activate());
       await this.#take('commit', async () => this.#memory?.commit(this.#options));
       const verification = await this.#takeVerification();
-      await this.#cleanUp();
-      return verification;
+      return { verification, cleanedUp: await this.#cleanUp() };
     } catch (error) {
       throw await this.#undo(error);
     }
@@ -172,7 +171,7 @@ class Change {
   }
 
   /** The change stands whatever happens here: a `.kacme-prev` that stays is swept when the place is seen in sync. */
-  async #cleanUp(): Promise<void> {
+  async #cleanUp(): Promise<boolean> {
     try {
       await this.#take('clean up', () =>
         waitForAll(
@@ -181,12 +180,14 @@ class Change {
           ),
         ),
       );
+      return true;
     } catch (error) {
       const { view, log } = this.#context;
       log.warn(
         { err: error, host: view.label, path: this.#change.deployment.path },
         'previous bundle could not be removed; it is swept later',
       );
+      return false;
     }
   }
 

@@ -7,6 +7,7 @@ import type { HostObservation } from '../domain/observation.ts';
 import { scopedSignal } from '../domain/scoped-signal.ts';
 import type { Clock } from '../ports/clock.ts';
 import type {
+  AppliedChange,
   HaproxyHost,
   HaproxyHosts,
   HostChange,
@@ -135,7 +136,7 @@ class RemoteHaproxyHost implements HaproxyHost {
     );
   }
 
-  apply(change: HostChange, options: EffectOptions): Promise<Verification> {
+  apply(change: HostChange, options: EffectOptions): Promise<AppliedChange> {
     return this.#run(() => this.#apply(change, options), options);
   }
 
@@ -215,7 +216,7 @@ class RemoteHaproxyHost implements HaproxyHost {
     }
   }
 
-  async #apply(change: HostChange, { signal, mandate }: EffectOptions): Promise<Verification> {
+  async #apply(change: HostChange, { signal, mandate }: EffectOptions): Promise<AppliedChange> {
     const { clock } = this.#options;
     const log = this.#log;
     const startMs = clock.monotonicMs();
@@ -228,7 +229,7 @@ class RemoteHaproxyHost implements HaproxyHost {
     // A mandate that is lost ends every wait at once.
     using ended = scopedSignal(signal, mandate.signal);
     try {
-      const verification = await applyChange(
+      const applied = await applyChange(
         change,
         {
           view: await this.#view({ signal: ended.signal }),
@@ -240,8 +241,8 @@ class RemoteHaproxyHost implements HaproxyHost {
         },
         { signal: ended.signal, mandate },
       );
-      log.info(result({ verification }), 'host changed');
-      return verification;
+      log.info(result({ verification: applied.verification }), 'host changed');
+      return applied;
     } catch (error) {
       log.info(result({ err: error }), 'host not changed');
       throw error;

@@ -45,6 +45,13 @@ export type Verification =
       readonly answered: boolean;
     };
 
+/** A change that has succeeded. */
+export interface AppliedChange {
+  readonly verification: Verification;
+  /** Whether nothing that it kept or made beside the files is left there. */
+  readonly cleanedUp: boolean;
+}
+
 /** A place that is to be served after a reload, and the SNI to ask for it. */
 export interface ReloadCheck {
   readonly deployment: DeploymentSpec;
@@ -68,7 +75,7 @@ export interface HaproxyHost {
    * Changes the host step by step and undoes it all if a step fails; then the thrown `HostError` names host,
    * step, cause and remedy.
    */
-  apply(change: HostChange, options: EffectOptions): Promise<Verification>;
+  apply(change: HostChange, options: EffectOptions): Promise<AppliedChange>;
   /**
    * A bundle's file (SSH side) as PEM, its key included; undefined when nothing is there. Throws when the host cannot be
    * reached or the file cannot be read.

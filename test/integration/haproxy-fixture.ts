@@ -104,8 +104,8 @@ export async function haproxyLab(options: LabOptions = {}): Promise<HaproxyLab> 
     clock,
     old,
     logged: () => lines.join(''),
-    apply: (bundle, { signal, mandate, deployment: other, by, ...change } = {}) =>
-      (by ?? haproxy).apply(
+    apply: async (bundle, { signal, mandate, deployment: other, by, ...change } = {}) => {
+      const { verification } = await (by ?? haproxy).apply(
         {
           deployment: { ...deployment, ...other },
           pem: bundle.bundlePem,
@@ -117,7 +117,9 @@ export async function haproxyLab(options: LabOptions = {}): Promise<HaproxyLab> 
           ...change,
         },
         { signal: signal ?? AbortSignal.timeout(20_000), mandate: mandate ?? heldMandate() },
-      ),
+      );
+      return verification;
+    },
     observe: async () => {
       const { places } = await haproxy.observe([deployment], { signal: AbortSignal.timeout(20_000) });
       const place = places[deployment.path];
