@@ -65,6 +65,7 @@ describeEachHaproxy((haproxyLab) => {
     expect(haproxy).toEqual({
       state: 'running',
       version: await lab.host.haproxy.version(),
+      worker: { pid: lab.host.haproxy.pids()[1], startedMs: expect.any(Number) },
       bufferBytes: 32_768,
       pendingTransaction: undefined,
       workers: undefined,
