@@ -1,5 +1,7 @@
 /** What the targets of `fleet` are for. */
 export const FLEET_HOSTS = 1_000;
+/** What those of `fifty` and `delayed` are for: real ones. */
+export const FIFTY_HOSTS = 50;
 
 /** One number, measured several times. */
 export interface Measure {
@@ -14,12 +16,14 @@ export interface Measure {
 
 export interface BenchmarkOptions {
   readonly runs: number;
-  /** Simulated by `fleet`. */
-  readonly hosts: number;
+  /** Other than a benchmark of hosts takes of its own accord; it has no targets then. */
+  readonly hosts: number | undefined;
   /** The kacme that is measured: the bundled build. */
   readonly command: string;
   /** A process with simulated hosts; see simulation/. */
   readonly simulator: string;
+  /** A process with slow links to hosts; see simulation/. */
+  readonly delayer: string;
   /** Directory for a CPU profile of every `kacme serve`; it slows them down a little. */
   readonly profiles: string | undefined;
   /** Progress, one line each. */

@@ -34,7 +34,7 @@ export const fleet: Benchmark = {
   name: 'fleet',
   about: 'simulated hosts: rollout, memory, idle passes (sshd, SFTP, HAProxy and TLS of a few processes)',
   run: async (options) => {
-    const { runs, hosts, say, signal, simulator } = options;
+    const { runs, hosts = FLEET_HOSTS, say, signal, simulator } = options;
     const scratch = await scratchDirectory();
     const cleanup: (() => Promise<void>)[] = [scratch.remove];
     try {

@@ -9,22 +9,44 @@ import { freePort, loopbackAddress } from '../support/net.ts';
 import { startPebble, type TestPebble } from '../support/pebble.ts';
 import { canHaveViews } from '../support/process.ts';
 import { scratchDirectory } from '../support/scratch.ts';
+import { assertWork } from './benchmark.ts';
 import type { Endpoint } from './handshakes.ts';
 import { BARE_ENVIRONMENT, tied } from './service.ts';
 
 const run = promisify(execFile);
+
+/** A summary of a thousand places. */
+const MAX_OUTPUT_BYTES = 2 ** 26;
 
 export interface LabOptions {
   readonly hosts: number;
   readonly identifiers: readonly string[];
   /** The kacme that is measured. */
   readonly command: string;
+  /** What kacme reaches in place of each sshd, on an address of the same host. */
+  readonly front?: (sshds: readonly Endpoint[]) => Promise<SshFront>;
+}
+
+/** Stands before every sshd. */
+export interface SshFront {
+  readonly endpoints: readonly Endpoint[];
+  close(): Promise<void>;
+}
+
+export interface InstallOptions {
+  readonly deployed: boolean;
+  readonly storePath?: string;
+  readonly certificates?: number;
+  /** More hosts of the pool, listed before the others: none of them works. */
+  readonly broken?: readonly Endpoint[];
 }
 
 /** A configuration with a store of its own. */
 export interface Installation {
   readonly configPath: string;
   readonly operations: Endpoint;
+  /** What a command that changes every host ends with: 3 where some of them are broken. */
+  readonly exitStatus: 0 | 3;
 }
 
 /** A CA that answers as fast as it can, and hosts that are configured alike, all of them real. */
@@ -38,19 +60,15 @@ export interface Lab {
    * A configuration for these hosts, or for none of them (the certificate is then only held), with so many certificates
    * of one name each in place of the one.
    */
-  install(options: {
-    deployed: boolean;
-    storePath?: string;
-    certificates?: number;
-  }): Promise<Installation & { storePath: string }>;
+  install(options: InstallOptions): Promise<Installation & { storePath: string }>;
   /** Brings each host a first, self-signed bundle and starts its HAProxy. */
   serve(installation: Installation): Promise<void>;
-  /** Runs a command to its end; throws unless it ends with exit status 0. */
+  /** Runs a command to its end; throws unless it ends with the exit status of the installation. */
   kacme(installation: Installation, ...args: string[]): Promise<void>;
   close(): Promise<void>;
 }
 
-export async function startLab({ hosts, identifiers, command }: LabOptions): Promise<Lab> {
+export async function startLab({ hosts, identifiers, command, front }: LabOptions): Promise<Lab> {
   const scratch = await scratchDirectory();
   const cleanup = [scratch.remove];
   const close = async () => {
@@ -78,19 +96,28 @@ export async function startLab({ hosts, identifiers, command }: LabOptions): Pro
     if (first === undefined) throw new RangeError('a lab has at least one host');
     const pebble = await startPebble({ httpPort, defaultAddress: first.address, reuseAuthorizations: 0 });
     cleanup.push(pebble.close);
+    const sshds = fleet.hosts.map(({ sshd: { address, port } }) => ({ address, port }));
+    const standing = await front?.(sshds);
+    if (standing !== undefined) cleanup.push(standing.close);
+    const reached = standing?.endpoints ?? sshds;
 
     const identity = join(scratch.path, 'id_ed25519');
     await copyFile(fleet.identityFile, identity);
     await chmod(identity, 0o600);
     let installations = 0;
-    const install: Lab['install'] = async ({ deployed, storePath, certificates }) => {
+    const install: Lab['install'] = async ({ deployed, storePath, certificates, broken = [] }) => {
       installations += 1;
       const directory = join(scratch.path, `store${installations}`);
       const configPath = join(scratch.path, `kacme${installations}.yaml`);
       const operations = await freeEndpoint();
+      const listed = [...broken, ...reached];
+      const knownHosts = join(scratch.path, `known_hosts${installations}`);
+      await writeFile(knownHosts, pins(fleet, reached, broken));
+      const names = certificates === undefined ? { site: identifiers } : numbered(certificates);
+      const place = { user: fleet.user, listed, knownHosts, identity, seenAt, tlsPort };
       const config = {
-        ...issuance(pebble, certificates === undefined ? { site: identifiers } : numbered(certificates)),
-        ...distribution(fleet, { identity, seenAt, tlsPort, deployed }),
+        ...issuance(pebble, names),
+        ...(deployed ? distribution(place, Object.keys(names)) : { pools: {}, deployments: [] }),
         challenge: {
           listen: challengeBackend,
           resolvers: [pebble.dns],
@@ -100,11 +127,18 @@ export async function startLab({ hosts, identifiers, command }: LabOptions): Pro
         store: { file: storePath ?? directory },
       };
       await writeFile(configPath, stringify(config));
-      return { configPath, operations, storePath: storePath ?? directory };
+      const exitStatus = broken.length === 0 ? 0 : 3;
+      return { configPath, operations, exitStatus, storePath: storePath ?? directory };
     };
-    const kacme: Lab['kacme'] = async ({ configPath }, ...args) => {
+    const kacme: Lab['kacme'] = async ({ configPath, exitStatus }, ...args) => {
       const [program, all] = tied([command, '--config', configPath, ...args]);
-      await run(program, all, { env: BARE_ENVIRONMENT });
+      const ran = run(program, all, { env: BARE_ENVIRONMENT, maxBuffer: MAX_OUTPUT_BYTES });
+      if (exitStatus === 0) return void (await ran);
+      const code: unknown = await ran.then(
+        () => 0,
+        (error) => error.code,
+      );
+      assertWork(code === exitStatus, `kacme ${args.join(' ')} ended with ${code}, not ${exitStatus}`);
     };
     return {
       fleet,
@@ -160,26 +194,41 @@ function issuance({ directoryUrl, caFile }: TestPebble, certificates: NamesByCer
   };
 }
 
+/** The host keys, each at the endpoint where kacme meets it; a broken host never comes to show one. */
+function pins({ hosts }: TestFleet, reached: readonly Endpoint[], broken: readonly Endpoint[]): string {
+  const keys = hosts.map(({ sshd }) => sshd.knownHosts.slice(sshd.knownHosts.indexOf(' ')));
+  return [...reached, ...broken]
+    .map(({ address, port }, i) => `[${address}]:${port}${keys[i] ?? keys[0]}`)
+    .join('');
+}
+
 interface Place {
+  readonly user: string;
+  readonly listed: readonly Endpoint[];
+  readonly knownHosts: string;
   readonly identity: string;
   readonly seenAt: string;
   readonly tlsPort: number;
-  readonly deployed: boolean;
 }
 
-function distribution(fleet: TestFleet, { identity, seenAt, tlsPort, deployed }: Place) {
-  if (!deployed) return { pools: {}, deployments: [] };
-  const { socketPath, certPath } = haproxyPaths(seenAt);
+function distribution(place: Place, certificates: readonly string[]) {
+  const { user, listed, knownHosts, identity, seenAt, tlsPort } = place;
+  const { socketPath, certPath, certDirectory } = haproxyPaths(seenAt);
   const pool = {
-    hosts: fleet.hosts.map(({ address, sshd }) => `${address}:${sshd.port}`),
-    ssh: { user: fleet.user, identity: { file: identity }, knownHosts: fleet.knownHostsFile },
+    hosts: listed.map(({ address, port }) => `${address}:${port}`),
+    ssh: { user, identity: { file: identity }, knownHosts },
     haproxy: { socket: socketPath },
     verify: { connect: [`{host}:${tlsPort}`] },
   };
   return {
     pools: { loadbalancers: pool },
     // What an earlier store had issued is replaced too.
-    deployments: [{ certificate: 'site', pool: 'loadbalancers', path: certPath, takeOver: true }],
+    deployments: certificates.map((certificate) => ({
+      certificate,
+      pool: 'loadbalancers',
+      path: certificates.length === 1 ? certPath : join(certDirectory, `${certificate}.pem`),
+      takeOver: true,
+    })),
   };
 }
 

@@ -31,10 +31,12 @@ await launch(async () => {
   const { command } = await bundle({ outdir: join(scratch, 'kacme') });
   const simulation = fileURLToPath(new URL('./simulation/simulator.ts', import.meta.url));
   const { command: simulator } = await bundle({ entry: simulation, outdir: join(scratch, 'simulator') });
+  const delays = fileURLToPath(new URL('./simulation/delayer.ts', import.meta.url));
+  const { command: delayer } = await bundle({ entry: delays, outdir: join(scratch, 'delayer') });
   const { command: entry } = await bundle({ entry: bench, outdir: join(scratch, 'bench') });
   const { main } = await import(pathToFileURL(entry).href);
   /** @type {number} */
-  const status = await main(process.argv.slice(2), { command, simulator, signal: stop.signal });
+  const status = await main(process.argv.slice(2), { command, simulator, delayer, signal: stop.signal });
   const left = readdirSync(scratch).filter((name) => name.startsWith('kacme-'));
   if (left.length === 0) return status;
   process.stderr.write(`the bench left ${left.length} scratch directories behind: ${left.join(' ')}\n`);

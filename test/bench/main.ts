@@ -1,23 +1,34 @@
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import { type Benchmark, type BenchmarkOptions, FLEET_HOSTS } from './benchmark.ts';
+import { type Benchmark, type BenchmarkOptions, FIFTY_HOSTS, FLEET_HOSTS } from './benchmark.ts';
+import { faulty } from './faulty.ts';
 import { fleet } from './fleet.ts';
 import { describeMachine, loadAverage } from './machine.ts';
 import { order } from './order.ts';
 import { plan } from './plan.ts';
 import { judge, type ReportedMeasure, renderTable } from './report.ts';
-import { fifty, rollout } from './rollout.ts';
+import { delayed, fifty, rollout } from './rollout.ts';
 import { startup } from './startup.ts';
 import { twenty } from './twenty.ts';
 
-const BENCHMARKS: readonly Benchmark[] = [order, twenty, rollout, fifty, fleet, startup, plan];
+const BENCHMARKS: readonly Benchmark[] = [
+  order,
+  twenty,
+  rollout,
+  fifty,
+  delayed,
+  faulty,
+  fleet,
+  startup,
+  plan,
+];
 
 const USAGE = `npm run bench -- [--runs N] [--only NAME]... [--hosts N] [--json FILE] [--profiles DIRECTORY]
 
   --runs N      measure each N times (default 7)
   --only NAME   one of them alone; may be repeated:
 ${BENCHMARKS.map(({ name, about }) => `                  ${name.padEnd(8)} ${about}`).join('\n')}
-  --hosts N     simulated by fleet (default ${FLEET_HOSTS})
+  --hosts N     of fleet (default ${FLEET_HOSTS}), or of fifty, delayed and faulty (default ${FIFTY_HOSTS})
   --json FILE   write every sample there too
   --profiles DIRECTORY
                 keep a CPU profile of each kacme serve there, which makes it a little slower
@@ -26,28 +37,28 @@ Exit status: 0 measured, whether the targets are met or not; 1 a run did not do 
 `;
 
 /** What was bundled for this run. */
-type Built = Pick<BenchmarkOptions, 'command' | 'simulator' | 'signal'>;
+type Built = Pick<BenchmarkOptions, 'command' | 'simulator' | 'delayer' | 'signal'>;
 
 interface Settings {
   readonly runs: number;
-  readonly hosts: number;
+  readonly hosts: number | undefined;
   readonly benchmarks: readonly Benchmark[];
   readonly json: string | undefined;
   readonly profiles: string | undefined;
 }
 
 /** Resolves to the exit status. */
-export async function main(argv: readonly string[], { command, simulator, signal }: Built): Promise<number> {
+export async function main(argv: readonly string[], built: Built): Promise<number> {
   const settings = readSettings(argv);
   if (typeof settings === 'string') {
     process.stderr.write(`${settings === '' ? '' : `${settings}\n\n`}${USAGE}`);
     return settings === '' ? 0 : 2;
   }
   try {
-    await measure(settings, { command, simulator, signal });
+    await measure(settings, built);
     return 0;
   } catch (error) {
-    if (signal.aborted) return 130;
+    if (built.signal.aborted) return 130;
     process.stderr.write(
       `\nbench failed: ${error instanceof Error ? (error.stack ?? error.message) : error}\n`,
     );
@@ -55,10 +66,7 @@ export async function main(argv: readonly string[], { command, simulator, signal
   }
 }
 
-async function measure(
-  { runs, hosts, benchmarks, json, profiles }: Settings,
-  { command, simulator, signal }: Built,
-): Promise<void> {
+async function measure({ runs, hosts, benchmarks, json, profiles }: Settings, built: Built): Promise<void> {
   const say = (line: string) => void process.stdout.write(`${line}\n`);
   const at = new Date().toISOString();
   const machine = await describeMachine();
@@ -66,11 +74,11 @@ async function measure(
   const measures: ReportedMeasure[] = [];
   const loads: string[] = [];
   for (const benchmark of benchmarks) {
-    signal.throwIfAborted();
+    built.signal.throwIfAborted();
     const load = await loadAverage();
     loads.push(load);
     say(`${benchmark.name}: ${benchmark.about}; load ${load}`);
-    const options = { runs, hosts, command, simulator, profiles, say, signal };
+    const options = { ...built, runs, hosts, profiles, say };
     measures.push(...(await benchmark.run(options)).map(judge));
   }
   say(`\n${renderTable(measures)}`);
@@ -114,8 +122,8 @@ function readSettings(argv: readonly string[]): Settings | string {
   if (unknown !== undefined) {
     return `--only ${unknown}: expected one of ${BENCHMARKS.map(({ name }) => name).join(', ')}`;
   }
-  const hosts = Number(values.hosts ?? FLEET_HOSTS);
-  if (!Number.isInteger(hosts) || hosts < 1 || hosts > FLEET_HOSTS) {
+  const hosts = values.hosts === undefined ? undefined : Number(values.hosts);
+  if (hosts !== undefined && (!Number.isInteger(hosts) || hosts < 1 || hosts > FLEET_HOSTS)) {
     return `--hosts ${values.hosts}: expected a number from 1 to ${FLEET_HOSTS}`;
   }
   const benchmarks = BENCHMARKS.filter(({ name }) => only.includes(name));

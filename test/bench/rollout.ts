@@ -1,19 +1,25 @@
-import { assertWork, type Benchmark, type BenchmarkOptions, type Measure } from './benchmark.ts';
+import { assertWork, type Benchmark, type BenchmarkOptions, FIFTY_HOSTS, type Measure } from './benchmark.ts';
 import { untilAllPresent } from './handshakes.ts';
-import { type Installation, type Lab, startLab } from './lab.ts';
+import { type Installation, type Lab, type LabOptions, startLab } from './lab.ts';
 import { isIssued } from './order.ts';
 import { type BenchService, startService } from './service.ts';
+import { describeLinks, startSlowLinks } from './simulation/slow-links.ts';
 
-const NAME = 'site.test';
+export const ROLLED_OUT = 'site.test';
 
-interface Case {
-  readonly hosts: number;
-  /** Milliseconds until the last host serves it, with new and with open connections. */
-  readonly targets: { readonly new: number; readonly open: number };
+/** Milliseconds until the last host serves it, with new and with open connections. */
+interface Targets {
+  readonly new: number;
+  readonly open: number;
 }
 
-const TEN: Case = { hosts: 10, targets: { new: 700, open: 300 } };
-const FIFTY: Case = { hosts: 50, targets: { new: 1_500, open: 300 } };
+interface Case {
+  readonly name: string;
+  readonly hosts: number;
+  readonly targets: Targets | undefined;
+}
+
+const TEN = 10;
 
 interface Rollout {
   /** Until handshakes of the bench's own saw the new leaf at every host. */
@@ -25,60 +31,104 @@ interface Rollout {
 /** From `bundle activated` on: a canary, then the other hosts side by side. */
 export const rollout: Benchmark = {
   name: 'rollout',
-  about: `bundle issued to last of ${TEN.hosts} hosts serving it (${TEN.hosts} HAProxy, ${TEN.hosts} sshd, one pool)`,
-  run: (options) => measure('rollout', TEN, options),
+  about: `bundle issued to last of ${TEN} hosts serving it (${TEN} HAProxy, ${TEN} sshd, one pool)`,
+  run: (options) => measure({ name: 'rollout', hosts: TEN, targets: { new: 700, open: 300 } }, options),
 };
 
 export const fifty: Benchmark = {
   name: 'fifty',
-  about: `the same with ${FIFTY.hosts} hosts`,
-  run: (options) => measure('fifty', FIFTY, options),
+  about: `the same with ${FIFTY_HOSTS} hosts`,
+  run: ({ hosts = FIFTY_HOSTS, ...options }) =>
+    measure({ name: 'fifty', hosts, targets: ofFifty(hosts, { new: 1_500, open: 300 }) }, options),
 };
 
+export const delayed: Benchmark = {
+  name: 'delayed',
+  about: `the same with ${FIFTY_HOSTS} hosts, SSH through ${describeLinks()}`,
+  run: ({ hosts = FIFTY_HOSTS, ...options }) =>
+    measure(
+      { name: 'delayed', hosts, targets: ofFifty(hosts, { new: 3_000, open: 1_000 }) },
+      options,
+      (sshds) => startSlowLinks(sshds, options.delayer),
+    ),
+};
+
+/** Fewer hosts only show that it works. */
+const ofFifty = (hosts: number, targets: Targets) => (hosts === FIFTY_HOSTS ? targets : undefined);
+
+type MeasureOptions = Omit<BenchmarkOptions, 'hosts'>;
+
 async function measure(
-  name: string,
-  { hosts, targets }: Case,
-  options: BenchmarkOptions,
+  { name, hosts, targets }: Case,
+  options: MeasureOptions,
+  front?: LabOptions['front'],
 ): Promise<readonly Measure[]> {
-  const { runs, command, say, signal } = options;
-  const lab = await startLab({ hosts, identifiers: [NAME], command });
+  const { command } = options;
+  const lab = await startLab({
+    hosts,
+    identifiers: [ROLLED_OUT],
+    command,
+    ...(front === undefined ? {} : { front }),
+  });
   try {
     const installation = await lab.install({ deployed: true });
     await lab.serve(installation);
-    const service = startService(options, installation.configPath);
-    try {
-      const changed = ({ msg }: { msg: string }) => msg === 'host changed';
-      await service.loggedTimes(hosts, changed, { from: 0, signal });
-      const measures: Measure[] = [];
-      for (const connections of ['new', 'open'] as const) {
-        const samples: Rollout[] = [];
-        for (let i = 0; i < runs; i++) {
-          samples.push(await measureRollout(lab, installation, service, connections, options));
-        }
-        say(`${name}, ${connections} connections: done`);
-        measures.push(
-          {
-            name: `${name}.${connections}.served`,
-            title: `bundle issued to last of ${hosts} hosts serving it, ${connections} connections`,
-            unit: 'ms',
-            target: targets[connections],
-            samples: samples.map(({ servedMs }) => servedMs),
-          },
-          {
-            name: `${name}.${connections}.verified`,
-            title: '  ... to the last one verified by kacme itself',
-            unit: 'ms',
-            target: undefined,
-            samples: samples.map(({ verifiedMs }) => verifiedMs),
-          },
-        );
-      }
-      return measures;
-    } finally {
-      await service.stop();
-    }
+    return await measureRollouts(
+      { lab, installation, name, suffix: front === undefined ? '' : ', slow links', targets },
+      options,
+    );
   } finally {
     await lab.close();
+  }
+}
+
+export interface Measured {
+  readonly lab: Lab;
+  readonly installation: Installation;
+  readonly name: string;
+  /** Of each title. */
+  readonly suffix: string;
+  readonly targets: Targets | undefined;
+}
+
+/** With new connections and with open ones, in one `kacme serve`. The hosts of the lab serve already. */
+export async function measureRollouts(
+  { lab, installation, name, suffix, targets }: Measured,
+  options: MeasureOptions,
+): Promise<readonly Measure[]> {
+  const { runs, say, signal } = options;
+  const hosts = lab.endpoints.length;
+  const service = startService(options, installation.configPath);
+  try {
+    const changed = ({ msg }: { msg: string }) => msg === 'host changed';
+    await service.loggedTimes(hosts, changed, { from: 0, signal });
+    const measures: Measure[] = [];
+    for (const connections of ['new', 'open'] as const) {
+      const samples: Rollout[] = [];
+      for (let i = 0; i < runs; i++) {
+        samples.push(await measureRollout(lab, installation, service, connections, options));
+      }
+      say(`${name}, ${connections} connections${suffix}: done`);
+      measures.push(
+        {
+          name: `${name}.${connections}.served`,
+          title: `bundle issued to last of ${hosts} hosts serving it, ${connections} connections${suffix}`,
+          unit: 'ms',
+          target: targets?.[connections],
+          samples: samples.map(({ servedMs }) => servedMs),
+        },
+        {
+          name: `${name}.${connections}.verified`,
+          title: '  ... to the last one verified by kacme itself',
+          unit: 'ms',
+          target: undefined,
+          samples: samples.map(({ verifiedMs }) => verifiedMs),
+        },
+      );
+    }
+    return measures;
+  } finally {
+    await service.stop();
   }
 }
 
@@ -87,7 +137,7 @@ async function measureRollout(
   installation: Installation,
   service: BenchService,
   connections: 'new' | 'open',
-  { signal }: BenchmarkOptions,
+  { signal }: { signal: AbortSignal },
 ): Promise<Rollout> {
   if (connections === 'new') await Promise.all(lab.fleet.hosts.map(({ sshd }) => sshd.killSessions()));
   await service.idle({ signal });
@@ -108,7 +158,7 @@ async function follow(
 ): Promise<Rollout> {
   const { timeMs, fingerprint256 } = await service.logged(isIssued, options);
   assertWork(typeof fingerprint256 === 'string', 'kacme does not tell what it issued');
-  const servedAtMs = await untilAllPresent(endpoints, NAME, fingerprint256, options);
+  const servedAtMs = await untilAllPresent(endpoints, ROLLED_OUT, fingerprint256, options);
   const changes = await service.loggedTimes(endpoints.length, ({ msg }) => msg === 'host changed', options);
   const verified = changes.every(({ verification }) => JSON.stringify(verification).includes('"verified"'));
   assertWork(verified, 'kacme did not verify every host');
