@@ -1,11 +1,11 @@
-import { decideAdoption } from '../domain/adoption.ts';
+import { type AdoptionCandidate, decideAdoption } from '../domain/adoption.ts';
 import { keyFamilyOf } from '../domain/dual.ts';
 import { reportError } from '../domain/errors.ts';
 import type { CertificateSpec, IssuerSpec, KacmeConfig } from '../domain/model.ts';
 import type { AccountAdoption, AdoptionProblem, CertificateResult } from '../domain/status.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import { readBundlePem, splitBundlePem } from '../domain/x509.ts';
-import type { AdoptionFindings, FoundAccount, FoundBundle } from '../ports/adoption-source.ts';
+import type { FoundAccount, FoundBundle } from '../ports/adoption-source.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { AdoptionOrigin } from '../ports/service.ts';
 import type { Accounts } from './accounts.ts';
@@ -16,7 +16,16 @@ import type { Fleet } from './fleet.ts';
 import { familyHeld } from './renewal-planner.ts';
 import { RevokedBundles } from './revoked.ts';
 
-type Found = Omit<AdoptionFindings, 'problems'> & { readonly problems: readonly AdoptionProblem[] };
+/** A bundle that was found, judged once for all certificates. */
+interface Candidate extends AdoptionCandidate {
+  readonly bundle: FoundBundle;
+}
+
+interface Found {
+  readonly candidates: readonly Candidate[];
+  readonly accounts: readonly FoundAccount[];
+  readonly problems: readonly AdoptionProblem[];
+}
 
 export interface AdoptionParts {
   readonly bundles: Bundles;
@@ -46,32 +55,46 @@ export class Adoption {
     specs: readonly CertificateSpec[],
     { signal }: { signal: AbortSignal },
   ): Promise<Found> {
-    if (origin.from === 'hosts') return this.#onHosts(specs, { signal });
+    if (origin.from === 'hosts') {
+      const { bundles, problems } = await this.#onHosts(specs, { signal });
+      return { candidates: await this.#judge(bundles, { signal }), accounts: [], problems };
+    }
     const found = await this.#deps.readForeignDirectory(origin.from, origin.directory, { signal });
-    return { ...found, problems: found.problems.map((problem) => ({ ...problem, failure: undefined })) };
+    return {
+      candidates: await this.#judge(found.bundles, { signal }),
+      accounts: found.accounts,
+      problems: found.problems.map((problem) => ({ ...problem, failure: undefined })),
+    };
+  }
+
+  async #judge(
+    found: readonly FoundBundle[],
+    options: { signal: AbortSignal },
+  ): Promise<readonly Candidate[]> {
+    const revoked = await RevokedBundles.load(this.#deps.store, options);
+    return found.map((bundle) => {
+      const judgement = readBundlePem(bundle.pem);
+      const objection =
+        judgement.state === 'loadable'
+          ? revoked.objectionTo({
+              id: judgement.facts.fingerprint256,
+              keyPem: splitBundlePem(bundle.pem).keyPem,
+            })
+          : undefined;
+      return { where: bundle.where, judgement, objection, bundle };
+    });
   }
 
   /** Without effects: only tells what would be done. */
   async adopt(
     spec: CertificateSpec,
-    found: readonly FoundBundle[],
+    candidates: readonly Candidate[],
     { signal, effects }: { readonly signal: AbortSignal; readonly effects: EffectOptions | undefined },
   ): Promise<CertificateResult> {
     const certificate = spec.name;
     try {
       const active = await this.#bundles.active(certificate, { signal });
       const revoked = await RevokedBundles.load(this.#deps.store, { signal });
-      const candidates = found.map((bundle) => {
-        const judgement = readBundlePem(bundle.pem);
-        const objection =
-          judgement.state === 'loadable'
-            ? revoked.objectionTo({
-                id: judgement.facts.fingerprint256,
-                keyPem: splitBundlePem(bundle.pem).keyPem,
-              })
-            : undefined;
-        return { where: bundle.where, judgement, objection, bundle };
-      });
       const held = active && {
         origin: active.origin,
         identifiers: active.identifiers,
@@ -142,7 +165,10 @@ export class Adoption {
     }
   }
 
-  async #onHosts(specs: readonly CertificateSpec[], options: { signal: AbortSignal }): Promise<Found> {
+  async #onHosts(
+    specs: readonly CertificateSpec[],
+    options: { signal: AbortSignal },
+  ): Promise<{ readonly bundles: readonly FoundBundle[]; readonly problems: readonly AdoptionProblem[] }> {
     const names = specs.map(({ name }) => name);
     const bundles: FoundBundle[] = [];
     const problems: AdoptionProblem[] = [];
@@ -161,7 +187,7 @@ export class Adoption {
         }
       }),
     );
-    return { bundles, accounts: [], problems };
+    return { bundles, problems };
   }
 }
 

@@ -261,7 +261,7 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
     for (const { issuer, action, reason } of accounts)
       onProgress({ message: `account at ${issuer}: ${action} (${reason})` });
     const adopt = async (spec: CertificateSpec) => {
-      const result = await adoption.adopt(spec, found.bundles, { signal, effects });
+      const result = await adoption.adopt(spec, found.candidates, { signal, effects });
       onProgress({ message: `${spec.name}: ${result.action} (${result.reason})` });
       if (result.action === 'adopted') this.#onActivated(spec.name);
       return result;
