@@ -35,8 +35,8 @@ const LOCKED_PAUSE_MS = 50;
 const COMMANDS_IN_FIRST_LINE = 20;
 /** Of a buffer, which also holds what HAProxy keeps free to rewrite (`tune.maxrewrite`). */
 const LINE_SHARE = 0.75;
-/** Lines asked side by side: a stats socket serves ten connections at a time (`stats maxconn`), and not only kacme's. */
-const LINES_AT_ONCE = 4;
+/** Lines asked side by side would find the certificates locked by one another ("Operations on certificates are currently locked"). */
+const LINES_AT_ONCE = 1;
 const UNREADABLE_REMEDY =
   'see what answers at this socket: it must be the stats or the master socket of HAProxy itself, 2.2 or newer';
 /** What would end an argument or a command, or start a payload, on HAProxy's command line; `*` marks pending. */
@@ -259,9 +259,13 @@ export class RuntimeApi {
     const together = splitAnswers(
       await this.#lines.run(() => this.#send(step, line, { signal }), { signal }),
     );
-    if (together.length === commands.length && !together.some(isLocked)) return together;
+    const answered = together.length === commands.length;
     const answers: string[] = [];
-    for (const command of commands) answers.push(await this.#ask(step, command, { signal }));
+    for (const [i, command] of commands.entries()) {
+      const answer = answered ? together[i] : undefined;
+      const isUsable = answer !== undefined && !isLocked(answer);
+      answers.push(isUsable ? answer : await this.#ask(step, command, { signal }));
+    }
     return answers;
   }
 
