@@ -48,20 +48,20 @@ describe.skipIf(obstacle !== undefined)(
       });
       const { version } = JSON.parse(await readFile(join(repository, 'package.json'), 'utf8'));
       const conf = await readFile(join(repository, 'docker/kolla/kolla-build.conf'), 'utf8');
-      const location = `/work/kacme-${version}.tgz`;
+      const location = `/build/kacme-${version}.tgz`;
       await writeFile(at('kolla-build.conf'), conf.replace(/^location = .*$/m, `location = ${location}`));
       await writeFile(at('overrides.j2'), OVERRIDES);
       await mkdir(at('context'));
-      const mounts = [`${podman.directory}:/work`, `${repository}/docker/kolla:/kolla:ro`, `${lab}:/lab:ro`];
+      const mounts = [`${podman.directory}:/build`, `${repository}/docker/kolla:/kolla:ro`, `${lab}:/lab:ro`];
       const rendered = await podman.run({
         image: 'localhost/kacme-lab/base:latest',
         flags: mounts.flatMap((mount) => ['-v', mount]),
         args: [
           '/lab/kolla-build',
-          '/work/kolla-build.conf',
+          '/build/kolla-build.conf',
           '/kolla/kacme',
-          '/work/overrides.j2',
-          '/work/context',
+          '/build/overrides.j2',
+          '/build/context',
         ],
       });
       expect(rendered).toMatchObject({ status: 0 });
