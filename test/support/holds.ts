@@ -4,7 +4,7 @@ export type Side = 'before' | 'after';
 export interface Hold {
   /** Resolves when something has come to a stop here. */
   readonly reached: Promise<void>;
-  /** Lets it go on, unless who sent it is gone by then. */
+  /** Lets it go on, unless who sent it is gone by then; what has not come yet is not stopped any more. */
   release(): void;
 }
 
@@ -29,8 +29,15 @@ export class Holds {
     const released = new Promise<void>((resolve) => {
       release = resolve;
     });
-    this.#traps.add({ what, side, reach, released });
-    return { reached, release };
+    const trap = { what, side, reach, released };
+    this.#traps.add(trap);
+    return {
+      reached,
+      release: () => {
+        this.#traps.delete(trap);
+        release();
+      },
+    };
   }
 
   /** Resolves at once when nobody wants to hold this. */
