@@ -14,10 +14,10 @@ import { expectedFailure } from './expected-failure.ts';
 import { HostJournal, idOf, resultOf, type Target } from './host-journal.ts';
 import { Leftovers } from './leftovers.ts';
 import { failed, type Place } from './place.ts';
-import { PlaceChanges, type Settled } from './place-changes.ts';
+import { type ChangingPlace, PlaceChanges, type Settled } from './place-changes.ts';
 import { ReloadPauses } from './reload-pauses.ts';
 import type { Roster } from './roster.ts';
-import { type PlaceChange, Verdicts } from './verdicts.ts';
+import { Verdicts } from './verdicts.ts';
 
 type PassOptions = EffectOptions & { readonly sparing: boolean };
 
@@ -223,7 +223,15 @@ export class Fleet {
     { signal }: { signal: AbortSignal },
   ): Promise<Place> {
     const worker = observation.haproxy.state === 'running' ? observation.haproxy.worker : undefined;
-    const unknown = { deployment, desired: undefined, decision: undefined, failure: undefined, worker };
+    const observed = observation.places[deployment.path];
+    const unknown = {
+      deployment,
+      desired: undefined,
+      decision: undefined,
+      failure: undefined,
+      observed,
+      worker,
+    };
     const spec = this.#config.certificates[deployment.certificate];
     try {
       const desired = spec && (await this.#bundles.desired(spec, { signal }));
@@ -238,11 +246,10 @@ export class Fleet {
 
   async #settle(target: Target, place: Place, options: PassOptions): Promise<Settled> {
     try {
-      if (place.decision?.action === 'change') {
-        const lookAgain = () => this.#lookAgain(target, place, options);
-        return await this.#changes.make(target, { ...place, decision: place.decision }, lookAgain, options);
-      }
-      return await this.#leave(target, place, options);
+      const change = changing(place);
+      if (change === undefined) return await this.#leave(target, place, options);
+      const lookAgain = () => this.#lookAgain(target, place, options);
+      return await this.#changes.make(target, change, lookAgain, options);
     } catch (error) {
       return {
         status: failed(place, expectedFailure(error, options)),
@@ -260,20 +267,25 @@ export class Fleet {
     return { status, action: 'left', inSync: yields || isInSync(status.state) === true };
   }
 
-  /** The change that is still needed; undefined when there is none any more. */
+  /** Undefined when no change is needed any more, or the host cannot be looked at. */
   async #lookAgain(
     target: Target,
     { deployment }: Place,
     options: EffectOptions,
-  ): Promise<PlaceChange | undefined> {
+  ): Promise<ChangingPlace | undefined> {
     const looked = await this.#look(target, options);
-    const decision = looked?.places.find((other) => other.deployment === deployment)?.decision;
-    return decision?.action === 'change' ? decision : undefined;
+    const place = looked?.places.find((other) => other.deployment === deployment);
+    return place && changing(place);
   }
 
   #hostLane(target: Target): Lane {
     return laneOf(this.#hostLanes, idOf(target), 1);
   }
+}
+
+function changing(place: Place): ChangingPlace | undefined {
+  const { desired, decision } = place;
+  return desired !== undefined && decision?.action === 'change' ? { ...place, desired, decision } : undefined;
 }
 
 /** In file, memory and handshakes, as far as there are any: nobody goes back from there. */

@@ -47,6 +47,12 @@ export class HandshakeMemory {
     return { state: 'believed', verification: kept.verification };
   }
 
+  /** Whether all handshakes were made with this process, whatever it presented. */
+  knows(key: string, worker: WorkerProcess | undefined): boolean {
+    const kept = this.#kept.get(key);
+    return kept !== undefined && isSameProcess(kept.worker, worker);
+  }
+
   /** Only a success is kept. Returns what is told of it. */
   keep(
     key: string,
@@ -69,10 +75,13 @@ export class HandshakeMemory {
 }
 
 function isSame(kept: Kept, { fingerprint256, worker }: Presented): boolean {
+  return kept.fingerprint256 === fingerprint256 && isSameProcess(kept.worker, worker);
+}
+
+function isSameProcess(kept: WorkerProcess, worker: WorkerProcess | undefined): boolean {
   return (
     worker !== undefined &&
-    kept.fingerprint256 === fingerprint256 &&
-    kept.worker.pid === worker.pid &&
-    Math.abs(kept.worker.startedMs - worker.startedMs) <= SAME_START_MS
+    kept.pid === worker.pid &&
+    Math.abs(kept.startedMs - worker.startedMs) <= SAME_START_MS
   );
 }

@@ -23,10 +23,15 @@ export class Leftovers {
     this.#swept.delete(keyOf(target, deployment));
   }
 
+  /** Whether nothing of an interrupted change can lie there. */
+  isSwept(target: Target, deployment: DeploymentSpec, { mandate }: EffectOptions): boolean {
+    return this.#swept.get(keyOf(target, deployment)) === mandate.epoch;
+  }
+
   /** For places that are in sync: what is kept of before is worth nothing there. Throws only when aborted. */
   async sweep(target: Target, inSync: readonly DeploymentSpec[], options: EffectOptions): Promise<void> {
     const { epoch } = options.mandate;
-    const due = inSync.filter((deployment) => this.#swept.get(keyOf(target, deployment)) !== epoch);
+    const due = inSync.filter((deployment) => !this.isSwept(target, deployment, options));
     if (due.length === 0) return;
     const { pool, host } = target;
     const log = this.#deps.log.child({ pool: pool.name, host: host.name });

@@ -14,8 +14,8 @@ import { failed, type Place, placeIs, whenHalted } from './place.ts';
 import type { ReloadPauses } from './reload-pauses.ts';
 import { type PlaceChange, servernameOf, type Verdicts } from './verdicts.ts';
 
-/** Waiting longer than this for the canary makes a host look again before it acts. */
-const STALE_OBSERVATION_MS = 5_000;
+/** A place that is not as it should be, and what is to be done about it. */
+export type ChangingPlace = Place & { readonly desired: Desired; readonly decision: PlaceChange };
 
 /** What became of one place. */
 export interface Settled {
@@ -26,8 +26,8 @@ export interface Settled {
 
 const leftAs = (status: PlaceStatus): Settled => ({ status, action: 'left', inSync: false });
 
-/** Resolves to the change that is still needed; undefined when there is none any more. */
-type LookAgain = () => Promise<PlaceChange | undefined>;
+/** Resolves to the change that is needed now; undefined when there is none any more. */
+type LookAgain = () => Promise<ChangingPlace | undefined>;
 
 export interface ChangeParts {
   readonly canaries: CanaryGate;
@@ -42,11 +42,11 @@ export class PlaceChanges {
   readonly #verdicts: Verdicts;
   readonly #leftovers: Leftovers;
   readonly #reloads: ReloadPauses;
-  readonly #deps: Pick<AppDeps, 'hosts' | 'clock' | 'log'>;
+  readonly #deps: Pick<AppDeps, 'hosts' | 'log'>;
   /** By pool: changes are bounded by its `parallel`. */
   readonly #lanes = new Map<string, Lane>();
 
-  constructor({ canaries, verdicts, leftovers, reloads }: ChangeParts, deps: AppDeps) {
+  constructor({ canaries, verdicts, leftovers, reloads }: ChangeParts, deps: Pick<AppDeps, 'hosts' | 'log'>) {
     this.#canaries = canaries;
     this.#verdicts = verdicts;
     this.#leftovers = leftovers;
@@ -57,12 +57,11 @@ export class PlaceChanges {
   /** Throws only when it is told to stop: what goes wrong on the host is in the result. */
   async make(
     target: Target,
-    place: Place & { readonly decision: PlaceChange },
+    place: ChangingPlace,
     lookAgain: LookAgain,
     options: EffectOptions,
   ): Promise<Settled> {
     const { desired, deployment, decision } = place;
-    if (desired === undefined) throw new RangeError('a change has a bundle to bring');
     const { pool, host } = target;
     const { generation } = desired.place;
     const log = this.#deps.log.child({
@@ -77,7 +76,6 @@ export class PlaceChanges {
       'change decided',
     );
 
-    const askedMs = this.#deps.clock.monotonicMs();
     const rollout = { pool: pool.name, certificate: deployment.certificate, generation };
     const loads = decision.means !== 'install';
     const turn = loads
@@ -85,15 +83,18 @@ export class PlaceChanges {
       : await this.#canaries.withoutLeading(rollout, options);
     // A host that HAProxy could not start on gets its file even so: nothing there is worse than a bundle in doubt.
     const obeysHalt = loads || !decision.lacksFile;
-    if (turn.kind === 'superseded')
-      return leftAs(placeIs(place, 'out of sync', 'a newer bundle is on its way'));
-    if (turn.kind === 'halted' && obeysHalt) return leftAs(whenHalted(place, turn, host));
+    const obstacle = (now: ChangeTurn): Settled | undefined => {
+      if (now.kind === 'superseded')
+        return leftAs(placeIs(place, 'out of sync', 'a newer bundle is on its way'));
+      return now.kind === 'halted' && obeysHalt ? leftAs(whenHalted(place, now, host)) : undefined;
+    };
+    const kept = obstacle(turn);
+    if (kept !== undefined) return kept;
     const attempt = async (): Promise<Settled> => {
       try {
-        // Those who went before it may have halted the rollout while it waited for its place among them.
-        const halted = turn.kind === 'lead' ? undefined : await this.#canaries.halted(rollout, options);
-        if (halted !== undefined && obeysHalt) return leftAs(whenHalted(place, halted, host));
-        return await this.#makeInTurn(target, { ...place, desired }, { turn, askedMs, lookAgain }, options);
+        // While it waited for its place among them, others may have halted the rollout, and a newer bundle may have come.
+        const now = turn.kind === 'lead' ? turn : await this.#canaries.withoutLeading(rollout, options);
+        return obstacle(now) ?? (await this.#makeInTurn(target, place, { turn, lookAgain }, options));
       } catch (error) {
         await this.#reportFailed(turn, pool, error, options);
         options.signal.throwIfAborted();
@@ -112,39 +113,65 @@ export class PlaceChanges {
 
   async #makeInTurn(
     target: Target,
-    place: Place & { readonly desired: Desired; readonly decision: PlaceChange },
-    {
-      turn,
-      askedMs,
-      lookAgain,
-    }: { readonly turn: ChangeTurn; readonly askedMs: number; readonly lookAgain: LookAgain },
+    decided: ChangingPlace,
+    { turn, lookAgain }: { readonly turn: ChangeTurn; readonly lookAgain: LookAgain },
     options: EffectOptions,
   ): Promise<Settled> {
-    const { desired, decision, deployment } = place;
-    const waitedMs = this.#deps.clock.monotonicMs() - askedMs;
-    const present = waitedMs > STALE_OBSERVATION_MS ? await lookAgain() : decision;
-    if (present === undefined) {
+    const applied = await this.#applyPresent(target, decided, { turn, lookAgain }, options);
+    if (applied === undefined) {
       if (turn.kind === 'lead') turn.canary.passOn();
-      return leftAs(placeIs(place, 'out of sync', 'changed while it waited for its turn'));
+      return leftAs(placeIs(decided, 'out of sync', 'changed while it waited for its turn'));
     }
-    const change = changeFor(place, desired, present);
-    const verification = await this.#apply(target, change, options);
     if (turn.kind === 'lead') await turn.canary.proven();
     else if (turn.kind === 'follow') await turn.follower.proven();
-    if (present.means === 'reload') this.#reloads.helped(target, deployment);
-    const status = await this.#verdicts.changed(target, place, present, verification, options);
-    return { status, action: DONE[present.means], inSync: isInSync(status.state) === true };
+    const { place, verification } = applied;
+    const { decision, deployment } = place;
+    if (decision.means === 'reload') this.#reloads.helped(target, deployment);
+    const status = await this.#verdicts.changed(target, place, decision, verification, options);
+    return { status, action: DONE[decision.means], inSync: isInSync(status.state) === true };
   }
 
-  async #apply(target: Target, change: HostChange, options: EffectOptions): Promise<Verification> {
+  /** Decides once more where the host holds something else by now; undefined when this bundle is not needed there any more. */
+  async #applyPresent(
+    target: Target,
+    decided: ChangingPlace,
+    { turn, lookAgain }: { readonly turn: ChangeTurn; readonly lookAgain: LookAgain },
+    options: EffectOptions,
+  ): Promise<{ readonly place: ChangingPlace; readonly verification: Verification } | undefined> {
+    try {
+      return { place: decided, verification: await this.#apply(target, decided, turn, options) };
+    } catch (error) {
+      if (!(error instanceof KacmeError && error.code === 'ERR_HOST_CHANGED')) throw error;
+      this.#deps.log.info({ err: error }, 'change decided again');
+      const place = await lookAgain();
+      if (place?.desired.place.generation !== decided.desired.place.generation) return undefined;
+      return { place, verification: await this.#apply(target, place, turn, options) };
+    }
+  }
+
+  async #apply(
+    target: Target,
+    place: ChangingPlace,
+    turn: ChangeTurn,
+    options: EffectOptions,
+  ): Promise<Verification> {
     const { pool, host } = target;
+    const { deployment } = place;
     let cleanedUp = false;
     try {
-      const applied = await this.#deps.hosts.host(pool, host).apply(change, options);
+      const applied = await this.#deps.hosts.host(pool, host).apply(
+        {
+          ...changeFor(place),
+          // The canary proves the bundle with all of them.
+          handshakes: turn.kind === 'follow' ? this.#verdicts.handshakesAfter(target, place) : undefined,
+          tidy: this.#leftovers.isSwept(target, deployment, options),
+        },
+        options,
+      );
       cleanedUp = applied.cleanedUp;
       return applied.verification;
     } finally {
-      if (!cleanedUp) this.#leftovers.expect(target, change.deployment);
+      if (!cleanedUp) this.#leftovers.expect(target, deployment);
     }
   }
 
@@ -173,9 +200,9 @@ const DONE: Readonly<Record<Means, PlaceResult['action']>> = {
   install: 'installed',
 };
 
-function changeFor(place: Place, desired: Desired, decision: PlaceChange): HostChange {
+function changeFor({ deployment, desired, decision, observed: place, worker }: ChangingPlace): HostChange {
   return {
-    deployment: place.deployment,
+    deployment,
     pem: desired.pem,
     fingerprint256: desired.place.facts.fingerprint256,
     writeFile: decision.writeFile,
@@ -183,5 +210,6 @@ function changeFor(place: Place, desired: Desired, decision: PlaceChange): HostC
     means: decision.means,
     // A change of files alone is not undone when handshakes fail: a file that was missing is worth having whatever they say.
     verifyServername: decision.means === 'install' ? undefined : servernameOf(desired),
+    ...(place === undefined ? {} : { basis: { place, worker } }),
   };
 }

@@ -1,7 +1,7 @@
 import type { KacmeError } from '../domain/errors.ts';
 import { reportError } from '../domain/errors.ts';
 import type { DeploymentSpec, HostSpec } from '../domain/model.ts';
-import type { WorkerProcess } from '../domain/observation.ts';
+import type { PlaceObservation, WorkerProcess } from '../domain/observation.ts';
 import type { PlaceDecision } from '../domain/place-decision.ts';
 import type { PlaceState, PlaceStatus } from '../domain/status.ts';
 import type { Verification } from '../ports/haproxy-host.ts';
@@ -15,6 +15,7 @@ export interface Place {
   readonly decision: PlaceDecision | undefined;
   /** Why it is not known what it should hold. */
   readonly failure: KacmeError | undefined;
+  readonly observed: PlaceObservation | undefined;
   /** The process whose memory was looked at. */
   readonly worker: WorkerProcess | undefined;
 }
@@ -27,7 +28,13 @@ export function placeIs({ deployment, desired }: Place, state: PlaceState, reaso
 export function afterHandshakes(place: Place, verification: Verification, reason: string): PlaceStatus {
   switch (verification.state) {
     case 'verified':
-      return placeIs(place, 'in sync', `${reason}; ${verification.handshakes} handshakes present it`);
+      return placeIs(
+        place,
+        'in sync',
+        verification.handshakes === 1
+          ? `${reason}; a handshake presents it`
+          : `${reason}; ${verification.handshakes} handshakes present it`,
+      );
     case 'unverified':
       return placeIs(place, 'unverified', `${reason}; ${verification.reason}`);
     case 'failed':

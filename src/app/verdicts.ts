@@ -101,6 +101,14 @@ export class Verdicts {
     return this.#handshakes.keep(keyOf(target, place), presentedBy(place, desired), verification, nowMs);
   }
 
+  /**
+   * How many handshakes prove a change, with each address; undefined: as many as the pool says. One will do in a process that
+   * all were made with before: only a reload leaves an old worker behind, and makes another process.
+   */
+  handshakesAfter(target: Target, place: Place): number | undefined {
+    return this.#handshakes.knows(keyOf(target, place), place.worker) ? 1 : undefined;
+  }
+
   /** After a change that has succeeded. */
   async changed(
     target: Target,

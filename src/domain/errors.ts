@@ -63,6 +63,7 @@ export type ErrorCode =
   | 'ERR_HAPROXY_PAYLOAD_TOO_LARGE'
   | 'ERR_HAPROXY_RELOAD'
   | 'ERR_HOST_UNVERIFIED'
+  | 'ERR_HOST_CHANGED'
   // anything else
   | 'ERR_LISTEN'
   | 'ERR_ABORTED'

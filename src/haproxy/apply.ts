@@ -8,6 +8,7 @@ import type { HostSession } from '../ports/host-session.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import { Checkpoint, type Unwound } from './checkpoint.ts';
 import { CrtListFile } from './crt-list-file.ts';
+import type { FileMemory } from './file-memory.ts';
 import { FileReplacement } from './file-replacement.ts';
 import { MemoryAdd } from './memory-add.ts';
 import type { MemoryChange } from './memory-change.ts';
@@ -22,6 +23,7 @@ const UNDO_WITHIN_MS = 15_000;
 
 export interface ChangeContext extends ReloadContext {
   readonly watch: TransactionWatch;
+  readonly files: FileMemory;
   readonly log: Logger;
   /** Another session when the one in `view` is gone. */
   readonly reopen: (options: { signal: AbortSignal }) => Promise<HostSession>;
@@ -57,11 +59,13 @@ class Change {
     this.#context = context;
     this.#options = options;
     this.#files = [deployment.file, ...deployment.copies].map(
-      (path) => new FileReplacement(view.label, path, deployment),
+      (path) => new FileReplacement(view.label, path, deployment, context.files),
     );
     const { crtList, path } = deployment;
     this.#list =
-      change.listFile && crtList !== undefined ? new CrtListFile(view.label, crtList, path) : undefined;
+      change.listFile && crtList !== undefined
+        ? new CrtListFile(view.label, crtList, path, context.files)
+        : undefined;
     this.#memory = memoryChange(change, context, fingerprint1);
   }
 
@@ -95,11 +99,38 @@ class Change {
 
   /** Everything that can be known before something is touched. */
   async #look(): Promise<void> {
+    const options = { tidy: this.#change.tidy ?? false, signal: this.#options.signal };
     await waitForAll([
-      ...this.#files.map((file) => file.look(this.#session, this.#options)),
-      this.#list?.look(this.#session, this.#options),
+      ...this.#files.map((file) => file.look(this.#session, options)),
+      this.#list?.look(this.#session, options),
       this.#memory?.look(this.#options),
     ]);
+    this.#assertBasis();
+  }
+
+  #assertBasis(): void {
+    const { basis, deployment } = this.#change;
+    if (basis === undefined) return;
+    const { place, worker } = basis;
+    const file = [place.file, ...place.copies].findIndex(
+      (seen, i) => (seen.state === 'present' ? seen.sha256 : undefined) !== this.#files[i]?.currentSha256,
+    );
+    if (file !== -1) throw this.#changed(`${this.#files[file]?.path} has changed`);
+    const memory = this.#memory;
+    if (memory === undefined) return;
+    if (memory.loadedBefore?.fingerprint1 !== place.loaded?.fingerprint1)
+      throw this.#changed(`what HAProxy has in memory under ${deployment.path} has changed`);
+    if (worker !== undefined && memory.pidBefore !== worker.pid)
+      throw this.#changed('HAProxy was restarted or reloaded');
+  }
+
+  #changed(reason: string): HostError {
+    return new HostError('ERR_HOST_CHANGED', {
+      host: this.#context.view.label,
+      step: 'look',
+      reason: `${reason} since the change was decided`,
+      retry: 'now',
+    });
   }
 
   /** Nothing of this is seen by HAProxy's clients or by its next start. */
@@ -152,7 +183,13 @@ class Change {
         reason: 'no handshakes were asked for: HAProxy does not serve this file now',
       };
     const { view, host } = this.#context;
-    const request = { servername, fingerprint256, family: deployment.family };
+    const { handshakes: count } = this.#change;
+    const request = {
+      servername,
+      fingerprint256,
+      family: deployment.family,
+      ...(count === undefined ? {} : { handshakes: count }),
+    };
     const handshakes = () => verifyHandshakes(view.pool.verify, host, request, this.#options);
     const verification = await this.#take('verify', () =>
       this.#change.means === 'reload'

@@ -3,8 +3,8 @@ import type { HostSession } from '../ports/host-session.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import { pathsInCrtList } from './answers.ts';
 import type { UndoOptions } from './checkpoint.ts';
+import type { FileMemory } from './file-memory.ts';
 import { FileReplacement } from './file-replacement.ts';
-import { readHostFile } from './host-file.ts';
 
 /** A list names files and holds no secret. */
 const NEW_LIST_MODE = 0o644;
@@ -14,26 +14,26 @@ export class CrtListFile {
   readonly path: string;
   readonly #host: string;
   readonly #bundlePath: string;
+  readonly #memory: FileMemory;
   #replacement: FileReplacement | undefined;
   #content = '';
 
   /** `bundlePath` is what HAProxy knows the bundle by. */
-  constructor(host: string, { file }: CrtListSpec, bundlePath: string) {
+  constructor(host: string, { file }: CrtListSpec, bundlePath: string, memory: FileMemory) {
     this.#host = host;
+    this.#memory = memory;
     this.path = file;
     this.#bundlePath = bundlePath;
   }
 
-  async look(session: HostSession, options: { signal: AbortSignal }): Promise<void> {
-    const present = await readHostFile(session, this.#host, this.path, options);
+  async look(session: HostSession, options: { tidy: boolean; signal: AbortSignal }): Promise<void> {
+    const present = await this.#memory.read(session, this.#host, this.path, options);
     const text = present?.content.toString('utf8') ?? '';
     if (pathsInCrtList(text).includes(this.#bundlePath)) return;
     this.#content = `${text}${text === '' || text.endsWith('\n') ? '' : '\n'}${this.#bundlePath}\n`;
-    this.#replacement = new FileReplacement(this.#host, this.path, {
-      mode: present?.stat.mode ?? NEW_LIST_MODE,
-      owner: undefined,
-      group: undefined,
-    });
+    const mode = present?.stat.mode ?? NEW_LIST_MODE;
+    const ownership = { mode, owner: undefined, group: undefined };
+    this.#replacement = new FileReplacement(this.#host, this.path, ownership, this.#memory);
     await this.#replacement.look(session, options);
   }
 

@@ -7,7 +7,7 @@ import { readBundlePem } from '../domain/x509.ts';
 import type { HostSession } from '../ports/host-session.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { UndoOptions } from './checkpoint.ts';
-import { type HostFile, readHostFile } from './host-file.ts';
+import type { FileMemory, KnownFile } from './file-memory.ts';
 import { draftBeside, draftOf, previousOf } from './leftovers.ts';
 
 export type Ownership = Pick<DeploymentSpec, 'mode' | 'owner' | 'group'>;
@@ -52,7 +52,8 @@ export class FileReplacement {
   readonly #directory: string;
   readonly #previousPath: string;
   readonly #draftPath: string;
-  #current: HostFile | undefined;
+  readonly #memory: FileMemory;
+  #current: KnownFile | undefined;
   #stale: Buffer | undefined;
   #leftovers: readonly string[] = [];
   #plan: PreviousPlan = 'none';
@@ -60,9 +61,10 @@ export class FileReplacement {
   /** Set when the file's former owner could not be given to the new one; for the log. */
   ownerLost: string | undefined;
 
-  constructor(host: string, path: string, ownership: Ownership) {
+  constructor(host: string, path: string, ownership: Ownership, memory: FileMemory) {
     this.path = path;
     this.#host = host;
+    this.#memory = memory;
     this.#ownership = ownership;
     this.#directory = dirname(path);
     this.#previousPath = previousOf(path);
@@ -76,11 +78,17 @@ export class FileReplacement {
       .map((content) => content.toString('utf8'));
   }
 
-  async look(session: HostSession, { signal }: { signal: AbortSignal }): Promise<void> {
+  /** SHA-256 of the present file, lower-case hex; undefined when there is none. */
+  get currentSha256(): string | undefined {
+    return this.#current?.sha256;
+  }
+
+  /** `tidy`: no interrupted change left anything beside it. */
+  async look(session: HostSession, { tidy, signal }: { tidy: boolean; signal: AbortSignal }): Promise<void> {
     const [current, stale, names] = await Promise.all([
-      readHostFile(session, this.#host, this.path, { signal }),
-      session.readFile(this.#previousPath, { signal }),
-      session.readDirectory(this.#directory, { signal }),
+      this.#memory.read(session, this.#host, this.path, { signal }),
+      tidy ? undefined : session.readFile(this.#previousPath, { signal }),
+      tidy ? [] : session.readDirectory(this.#directory, { signal }),
     ]);
     this.#current = current;
     this.#stale = stale;
@@ -160,7 +168,7 @@ export class FileReplacement {
   /** A file of somebody else may not be linked (`fs.protected_hardlinks` in proc(5)); it is copied then. */
   async #linkOrCopy(
     session: HostSession,
-    current: HostFile,
+    current: KnownFile,
     to: string,
     options: EffectOptions,
   ): Promise<void> {

@@ -43,8 +43,7 @@ export async function readHostFile(
   return content === undefined ? undefined : { stat, content };
 }
 
-export function observeFile(file: HostFile | undefined): FileObservation {
-  if (file === undefined) return { state: 'absent' };
+export function observeFile(file: HostFile): Extract<FileObservation, { state: 'present' }> {
   const { mode, uid, gid } = file.stat;
   return {
     state: 'present',

@@ -236,6 +236,7 @@ class RemoteHaproxyHost implements HaproxyHost {
           host: this.host,
           runLocally: this.#options.runLocally,
           watch: this.#watch,
+          files: this.#files,
           log,
           reopen: (options) => this.#open(options),
         },

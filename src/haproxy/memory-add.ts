@@ -26,6 +26,10 @@ export class MemoryAdd implements MemoryChange {
     return this.#before?.loaded.get(this.#new.path);
   }
 
+  get pidBefore(): number | undefined {
+    return this.#before?.pid;
+  }
+
   async look(options: EffectOptions): Promise<void> {
     const { view, path } = this.#new;
     const runtime = runtimeOf(view);

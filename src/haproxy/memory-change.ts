@@ -6,6 +6,8 @@ import type { UndoOptions } from './checkpoint.ts';
 export interface MemoryChange {
   /** What HAProxy had under the path before; known after `look`. */
   readonly loadedBefore: LoadedCertificate | undefined;
+  /** Of the worker that was looked at; undefined when it does not tell. */
+  readonly pidBefore: number | undefined;
   /** After an undo: HAProxy has, or will have, the new bundle all the same. */
   readonly keepsNew: boolean;
   /** Throws, before anything is touched, when the change could not succeed. */

@@ -6,6 +6,7 @@ import type { UndoOptions } from './checkpoint.ts';
 import type { MemoryChange } from './memory-change.ts';
 import { type HostView, runtimeOf } from './observe.ts';
 import { HaproxyReload, onceBack, type ReloadContext, settled } from './reload.ts';
+import type { RuntimeView } from './runtime-api.ts';
 
 export interface MemoryReloadOptions extends ReloadContext {
   readonly log: Logger;
@@ -19,7 +20,7 @@ export interface MemoryReloadOptions extends ReloadContext {
 export class MemoryReload implements MemoryChange {
   readonly #options: MemoryReloadOptions;
   readonly #reload: HaproxyReload;
-  #before: LoadedCertificate | undefined;
+  #before: RuntimeView | undefined;
   #asked = false;
 
   constructor(options: MemoryReloadOptions) {
@@ -28,16 +29,20 @@ export class MemoryReload implements MemoryChange {
   }
 
   get loadedBefore(): LoadedCertificate | undefined {
-    return this.#before;
+    return this.#before?.loaded.get(this.#options.path);
+  }
+
+  get pidBefore(): number | undefined {
+    return this.#before?.pid;
   }
 
   /** HAProxy had nothing under the path: the file, which may be the first, is of use to its next start. */
   get keepsNew(): boolean {
-    return this.#before === undefined;
+    return this.loadedBefore === undefined;
   }
 
   async look(options: EffectOptions): Promise<void> {
-    this.#before = await this.#loaded(this.#options.view, options);
+    this.#before = await this.#look(this.#options.view, options);
   }
 
   async stage(): Promise<void> {}
@@ -64,7 +69,7 @@ export class MemoryReload implements MemoryChange {
   async undo({ session, ...options }: UndoOptions): Promise<string | undefined> {
     if (!this.#asked) return undefined;
     const view = { ...this.#options.view, session };
-    const before = this.#before?.fingerprint1;
+    const before = this.loadedBefore?.fingerprint1;
     const now = (await this.#loaded(view, options))?.fingerprint1;
     if (now === before) return 'HAProxy has in memory what it had before';
     await new HaproxyReload({ ...this.#options, view }).reload(options);
@@ -82,10 +87,13 @@ export class MemoryReload implements MemoryChange {
     return settled(view, look, (loaded) => loaded === wanted, options);
   }
 
-  async #loaded(view: HostView, { signal }: { signal: AbortSignal }): Promise<LoadedCertificate | undefined> {
-    const { path } = this.#options;
-    const look = () => runtimeOf(view).look([path], { signal });
-    return (await onceBack(view, look, { signal })).loaded.get(path);
+  async #loaded(view: HostView, options: { signal: AbortSignal }): Promise<LoadedCertificate | undefined> {
+    return (await this.#look(view, options)).loaded.get(this.#options.path);
+  }
+
+  #look(view: HostView, { signal }: { signal: AbortSignal }): Promise<RuntimeView> {
+    const look = () => runtimeOf(view).look([this.#options.path], { signal });
+    return onceBack(view, look, { signal });
   }
 
   #error(reason: string, remedy: string | undefined): HostError {

@@ -25,6 +25,10 @@ export class MemorySwap implements MemoryChange {
     return this.#before?.loaded.get(this.#new.path);
   }
 
+  get pidBefore(): number | undefined {
+    return this.#before?.pid;
+  }
+
   async look(options: EffectOptions): Promise<void> {
     const { view, path } = this.#new;
     const seen = await runtimeOf(view).look([path], options);

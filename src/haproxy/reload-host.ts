@@ -1,7 +1,8 @@
 import { HostError } from '../domain/host-error.ts';
+import { readBundlePem } from '../domain/x509.ts';
 import type { ReloadCheck, ReloadOutcome } from '../ports/haproxy-host.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
-import { observeFile, readHostFile } from './host-file.ts';
+import { readHostFile } from './host-file.ts';
 import { HaproxyReload, type ReloadContext, settled } from './reload.ts';
 import { verifyHandshakes } from './verify.ts';
 
@@ -30,9 +31,10 @@ async function verified(
   { deployment, servername }: ReloadCheck,
   options: EffectOptions,
 ): Promise<number> {
-  const file = observeFile(await readHostFile(view.session, view.label, deployment.file, options));
-  if (file.state === 'absent' || file.content.state === 'broken') return 0;
-  const { fingerprint256 } = file.content.facts;
+  const file = await readHostFile(view.session, view.label, deployment.file, options);
+  const held = file && readBundlePem(file.content.toString('utf8'));
+  if (held?.state !== 'loadable') return 0;
+  const { fingerprint256 } = held.facts;
   const request = { servername, fingerprint256, family: deployment.family };
   const verification = await settled(
     view,

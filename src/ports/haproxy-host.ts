@@ -1,6 +1,11 @@
 import type { HostTrial } from '../domain/host-check.ts';
 import type { DeploymentSpec, HostSpec, KeyFamily, PoolSpec } from '../domain/model.ts';
-import type { HostObservation, WorkersObservation } from '../domain/observation.ts';
+import type {
+  HostObservation,
+  PlaceObservation,
+  WorkerProcess,
+  WorkersObservation,
+} from '../domain/observation.ts';
 import type { Means } from '../domain/place-decision.ts';
 import type { EffectOptions } from './leadership.ts';
 
@@ -17,6 +22,18 @@ export interface HostChange {
   readonly means: Means;
   /** SNI of the verifying handshakes; undefined skips them (nothing listens: HAProxy is stopped). */
   readonly verifyServername: string | undefined;
+  /** Handshakes with each address; what the pool says when undefined. */
+  readonly handshakes?: number | undefined;
+  /** What the change was decided on. Where the host holds something else by now, it is not made. */
+  readonly basis?: ChangeBasis;
+  /** Nothing of an interrupted change lies beside the files: it is not looked for. */
+  readonly tidy?: boolean;
+}
+
+export interface ChangeBasis {
+  readonly place: PlaceObservation;
+  /** Undefined when HAProxy did not tell. */
+  readonly worker: WorkerProcess | undefined;
 }
 
 /** What real handshakes ask for, and must get. */
@@ -73,7 +90,7 @@ export interface HaproxyHost {
   observe(deployments: readonly DeploymentSpec[], options: { signal: AbortSignal }): Promise<HostObservation>;
   /**
    * Changes the host step by step and undoes it all if a step fails; then the thrown `HostError` names host,
-   * step, cause and remedy.
+   * step, cause and remedy. Throws `ERR_HOST_CHANGED`, with nothing touched, where the `basis` of the change is gone.
    */
   apply(change: HostChange, options: EffectOptions): Promise<AppliedChange>;
   /**

@@ -34,7 +34,8 @@ export class SftpRequests {
   readonly account: string;
   readonly #connection: SshConnection;
   readonly #how: SshSpec['sftp'];
-  #sftp: Promise<SFTPWrapper> | undefined;
+  #starting: Promise<SFTPWrapper> | undefined;
+  #sftp: SFTPWrapper | undefined;
 
   constructor(connection: SshConnection, { host, account, sftp }: SftpServer) {
     this.host = host;
@@ -53,10 +54,7 @@ export class SftpRequests {
     { signal, mandate, release }: RequestOptions<T>,
   ): Promise<T> {
     const bounds = this.bounds<T>(file.step, { signal });
-    const sftp = await bounded<SFTPWrapper>(
-      (done) => void this.#opened().then((opened) => done(undefined, opened), done),
-      this.bounds('start SFTP', { signal }),
-    );
+    const sftp = this.#sftp ?? (await this.#started({ signal }));
     mandate?.assertHeld();
     try {
       return await bounded<T>((done) => start(sftp, done), {
@@ -104,14 +102,20 @@ export class SftpRequests {
   }
 
   /** The SFTP session is started by the first request, and again when the server's end of it has died. */
-  #opened(): Promise<SFTPWrapper> {
-    this.#sftp ??= this.#start();
-    return this.#sftp;
+  #started({ signal }: { signal: AbortSignal }): Promise<SFTPWrapper> {
+    return bounded<SFTPWrapper>(
+      (done) => {
+        this.#starting ??= this.#start();
+        this.#starting.then((sftp) => done(undefined, sftp), done);
+      },
+      this.bounds('start SFTP', { signal }),
+    );
   }
 
   async #start(): Promise<SFTPWrapper> {
     const { client, closed } = this.#connection;
     const forget = () => {
+      this.#starting = undefined;
       this.#sftp = undefined;
     };
     try {
@@ -120,6 +124,7 @@ export class SftpRequests {
         release: (late) => late.end(),
       });
       for (const event of ['end', 'close', 'error']) sftp.on(event, forget);
+      this.#sftp = sftp;
       return sftp;
     } catch (error) {
       forget();

@@ -190,6 +190,52 @@ describeEachHaproxy((haproxyLab) => {
       await expectAsBefore(lab);
     });
 
+    test.each([
+      {
+        what: 'the file',
+        happen: async (lab: HaproxyLab) => {
+          await writeFile(lab.host.certPath, selfSigned('lb.test').bundlePem, { mode: 0o600 });
+        },
+        reason: /haproxy\.pem has changed since the change was decided/,
+      },
+      {
+        what: "HAProxy's memory",
+        happen: async (lab: HaproxyLab) => {
+          const { certPath, haproxy } = lab.host;
+          const { bundlePem } = selfSigned('lb.test');
+          await haproxy.command(`set ssl cert ${certPath} <<\n${bundlePem}\n`);
+          await haproxy.command(`commit ssl cert ${certPath}`);
+        },
+        reason: /what HAProxy has in memory under .*haproxy\.pem has changed since/,
+      },
+      {
+        what: 'the process',
+        happen: async (lab: HaproxyLab) => {
+          await lab.host.haproxy.stop();
+          await lab.host.haproxy.start();
+        },
+        reason: /HAProxy was restarted or reloaded since/,
+      },
+    ])('a change that was decided before $what became another', async ({ happen, reason }) => {
+      const lab = await haproxyLab();
+      const signal = AbortSignal.timeout(5_000);
+      const { haproxy, places } = await lab.haproxy.observe([lab.deployment], { signal });
+      const place = places[lab.deployment.path];
+      if (place === undefined || haproxy.state !== 'running') throw new Error('HAProxy should run');
+      const basis = { place, worker: haproxy.worker };
+      expect(basis.worker).toBeDefined();
+      await happen(lab);
+      const [pem, served] = [await lab.pem(), await lab.served()];
+
+      await expect(lab.apply(selfSigned('lb.test'), { basis })).rejects.toMatchObject({
+        code: 'ERR_HOST_CHANGED',
+        retry: 'now',
+        reason: expect.stringMatching(reason),
+      });
+      expect([await lab.pem(), await lab.served()]).toEqual([pem, served]);
+      expect(await readdir(dirname(lab.host.certPath))).toEqual(['haproxy.pem']);
+    });
+
     test('a path that HAProxy does not know', async () => {
       const lab = await haproxyLab();
       const path = join(dirname(lab.host.certPath), 'unknown.pem');

@@ -53,6 +53,19 @@ test.each([
   expect(memory.recall('host', other, 2 * MINUTE_MS)).toEqual({ state: 'new' });
 });
 
+test('a process is known by all handshakes that were made with it, whatever it presents next', () => {
+  const { worker } = presented;
+  expect(memory.knows('host', worker)).toBe(false);
+  memory.keep('host', presented, verified, 0);
+  expect(memory.knows('host', worker)).toBe(true);
+  memory.keep('host', { ...presented, fingerprint256: 'bb' }, { state: 'verified', handshakes: 1 }, 0);
+  expect(memory.knows('host', worker)).toBe(true);
+  expect(memory.knows('host', { pid: 8, startedMs: 500 })).toBe(false);
+  expect(memory.knows('host', undefined)).toBe(false);
+  memory.keep('host', presented, { state: 'failed', reason: 'another leaf', answered: true }, 0);
+  expect(memory.knows('host', worker)).toBe(false);
+});
+
 test('the start of a process is known to the second or two, and counts as the same', () => {
   settle();
   const other = { ...presented, worker: { pid: 7, startedMs: 2_400 } };

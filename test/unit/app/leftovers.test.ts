@@ -50,7 +50,12 @@ function leftovers() {
       signal: AbortSignal.timeout(5_000),
       mandate: heldMandate(epoch),
     });
-  return { parts, sweep, count: () => sweeps };
+  const isSwept = (epoch = 1) =>
+    parts.isSwept(target, deployment, {
+      signal: AbortSignal.timeout(5_000),
+      mandate: heldMandate(epoch),
+    });
+  return { parts, sweep, isSwept, count: () => sweeps };
 }
 
 test('a place is swept once under a mandate, however often it is in sync', async () => {
@@ -69,4 +74,14 @@ test('a change that could not clean up has its place swept again', async () => {
   await sweep();
   await sweep();
   expect(count()).toBe(2);
+});
+
+test('a place is known to be swept under this mandate only, and until something may be left there', async () => {
+  const { parts, sweep, isSwept } = leftovers();
+  expect(isSwept()).toBe(false);
+  await sweep();
+  expect(isSwept()).toBe(true);
+  expect(isSwept(2)).toBe(false);
+  parts.expect(target, deployment);
+  expect(isSwept()).toBe(false);
 });
