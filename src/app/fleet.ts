@@ -9,13 +9,13 @@ import { waitForAll } from '../domain/wait-for-all.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Bundles } from './bundles.ts';
 import type { CanaryGate, RolloutName } from './canary.ts';
+import { ChangePauses } from './change-pauses.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
 import { HostJournal, idOf, resultOf, type Target } from './host-journal.ts';
 import { Leftovers } from './leftovers.ts';
 import { failed, type Place } from './place.ts';
 import { type ChangingPlace, PlaceChanges, type Settled } from './place-changes.ts';
-import { ReloadPauses } from './reload-pauses.ts';
 import type { Roster } from './roster.ts';
 import { Verdicts } from './verdicts.ts';
 
@@ -37,7 +37,7 @@ export class Fleet {
   readonly #journal: HostJournal;
   readonly #verdicts: Verdicts;
   readonly #leftovers: Leftovers;
-  readonly #reloads: ReloadPauses;
+  readonly #pauses: ChangePauses;
   readonly #changes: PlaceChanges;
   /** One host is reconciled once at a time. */
   readonly #hostLanes = new Map<string, Lane>();
@@ -51,9 +51,9 @@ export class Fleet {
     this.#journal = new HostJournal(deps);
     this.#verdicts = new Verdicts(deps, canaries);
     this.#leftovers = new Leftovers(deps);
-    this.#reloads = new ReloadPauses(deps);
+    this.#pauses = new ChangePauses(deps);
     this.#changes = new PlaceChanges(
-      { canaries, verdicts: this.#verdicts, leftovers: this.#leftovers, reloads: this.#reloads },
+      { canaries, verdicts: this.#verdicts, leftovers: this.#leftovers, pauses: this.#pauses },
       deps,
     );
   }
@@ -148,9 +148,9 @@ export class Fleet {
     );
   }
 
-  /** An operator wants these hosts to be tried now: no halted rollout is waited for, nor the pause after a reload. */
+  /** An operator wants these hosts to be tried now: no halted rollout is waited for, nor the pause after a failed change. */
   async resume(targets: readonly Target[], options: EffectOptions): Promise<void> {
-    this.#reloads.end(targets);
+    await this.#endPauses(targets, options);
     const rollouts = targets.flatMap(({ pool, deployments }) =>
       deployments.map(({ certificate }): [string, RolloutName] => [
         `${pool.name}/${certificate}`,
@@ -167,6 +167,16 @@ export class Fleet {
         }
       }),
     );
+  }
+
+  async #endPauses(targets: readonly Target[], options: EffectOptions): Promise<void> {
+    try {
+      await this.#pauses.recall(targets, options);
+    } catch (error) {
+      // The places that need what cannot be read report it.
+      this.#deps.log.debug({ err: expectedFailure(error, options) }, 'pauses unknown');
+    }
+    await this.#pauses.end(targets, options);
   }
 
   /** What was done since `sinceMs`, when that is all that `awaited` is about. */
@@ -198,7 +208,7 @@ export class Fleet {
 
   async #look(
     target: Target,
-    { signal }: { signal: AbortSignal },
+    { signal, mandate }: { signal: AbortSignal; mandate?: EffectOptions['mandate'] },
   ): Promise<{ observation: HostObservation; places: readonly Place[] } | undefined> {
     const { pool, host, deployments } = target;
     let observation: HostObservation;
@@ -209,6 +219,9 @@ export class Fleet {
       this.#journal.recordFailure(target, expectedFailure(error, { signal }));
       return undefined;
     }
+    // Nobody knows what it went through: it is brought in step at once.
+    if (mandate !== undefined && this.#journal.isAway(target))
+      await this.#endPauses([target], { signal, mandate });
     const places = await waitForAll(
       deployments.map((deployment) => this.#decide(target, deployment, observation, { signal })),
     );
@@ -236,8 +249,11 @@ export class Fleet {
     try {
       const desired = spec && (await this.#bundles.desired(spec, { signal }));
       if (desired === undefined) return unknown;
-      const reload = this.#reloads.option(target, deployment);
-      const decision = decidePlace(desired.place, deployment, observation, reload, this.#deps.clock.now());
+      const { generation } = desired.place;
+      const paused = await this.#pauses.of(target, deployment, generation, { signal });
+      const reload = this.#pauses.reload(target);
+      const now = this.#deps.clock.now();
+      const decision = decidePlace(desired.place, deployment, observation, reload, now, paused);
       return { ...unknown, desired, decision };
     } catch (error) {
       return { ...unknown, failure: expectedFailure(error, { signal }) };

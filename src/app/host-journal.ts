@@ -81,6 +81,11 @@ export class HostJournal {
     });
   }
 
+  /** Whether the last look found nobody. */
+  isAway(target: Target): boolean {
+    return this.#statuses.get(idOf(target))?.reachable === false;
+  }
+
   recordFailure(target: Target, error: KacmeError): void {
     const before = this.#statuses.get(idOf(target));
     const failure = reportError(error);

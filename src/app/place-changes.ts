@@ -7,11 +7,11 @@ import type { HostChange, Verification } from '../ports/haproxy-host.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Desired } from './bundles.ts';
 import type { CanaryGate, ChangeTurn } from './canary.ts';
+import type { ChangePauses } from './change-pauses.ts';
 import type { AppDeps } from './deps.ts';
 import type { Target } from './host-journal.ts';
 import type { Leftovers } from './leftovers.ts';
 import { failed, type Place, placeIs, whenHalted } from './place.ts';
-import type { ReloadPauses } from './reload-pauses.ts';
 import { type PlaceChange, servernameOf, type Verdicts } from './verdicts.ts';
 
 /** A place that is not as it should be, and what is to be done about it. */
@@ -33,7 +33,7 @@ export interface ChangeParts {
   readonly canaries: CanaryGate;
   readonly verdicts: Verdicts;
   readonly leftovers: Leftovers;
-  readonly reloads: ReloadPauses;
+  readonly pauses: ChangePauses;
 }
 
 /** Changes places in their turn: after the canary of the rollout, and side by side within the bounds of the pool. */
@@ -41,16 +41,16 @@ export class PlaceChanges {
   readonly #canaries: CanaryGate;
   readonly #verdicts: Verdicts;
   readonly #leftovers: Leftovers;
-  readonly #reloads: ReloadPauses;
+  readonly #pauses: ChangePauses;
   readonly #deps: Pick<AppDeps, 'hosts' | 'log'>;
   /** By pool: changes are bounded by its `parallel`. */
   readonly #lanes = new Map<string, Lane>();
 
-  constructor({ canaries, verdicts, leftovers, reloads }: ChangeParts, deps: Pick<AppDeps, 'hosts' | 'log'>) {
+  constructor({ canaries, verdicts, leftovers, pauses }: ChangeParts, deps: Pick<AppDeps, 'hosts' | 'log'>) {
     this.#canaries = canaries;
     this.#verdicts = verdicts;
     this.#leftovers = leftovers;
-    this.#reloads = reloads;
+    this.#pauses = pauses;
     this.#deps = deps;
   }
 
@@ -98,9 +98,14 @@ export class PlaceChanges {
       } catch (error) {
         await this.#reportFailed(turn, pool, error, options);
         options.signal.throwIfAborted();
-        if (decision.means === 'reload') this.#reloads.failed(target, deployment, error);
-        log.error({ err: error }, 'change failed');
-        return { status: failed(place, error), action: 'failed', inSync: false };
+        const { means } = decision;
+        // What halts the rollout is tried again with it.
+        const retryAt =
+          turn.kind === 'lead' && means !== 'reload' && isDoubtful(error)
+            ? undefined
+            : await this.#pauses.failed(target, deployment, { error, means, generation }, options);
+        log.error({ err: error, retryAt }, 'change failed');
+        return { status: failed(place, error, retryAt), action: 'failed', inSync: false };
       }
     };
     try {
@@ -126,7 +131,7 @@ export class PlaceChanges {
     else if (turn.kind === 'follow') await turn.follower.proven();
     const { place, verification } = applied;
     const { decision, deployment } = place;
-    if (decision.means === 'reload') this.#reloads.helped(target, deployment);
+    if (decision.means !== 'install') await this.#pauses.helped(target, deployment, options);
     const status = await this.#verdicts.changed(target, place, decision, verification, options);
     return { status, action: DONE[decision.means], inSync: isInSync(status.state) === true };
   }
@@ -181,17 +186,18 @@ export class PlaceChanges {
     error: unknown,
     { signal, mandate }: EffectOptions,
   ): Promise<void> {
-    const doubtful =
-      error instanceof KacmeError &&
-      (error.code === 'ERR_HAPROXY_REFUSED' || error.code === 'ERR_HOST_UNVERIFIED') &&
-      !signal.aborted &&
-      !mandate.signal.aborted;
+    const doubtful = isDoubtful(error) && !signal.aborted && !mandate.signal.aborted;
     if (turn.kind === 'lead') {
       if (doubtful) await turn.canary.halt(reportError(error));
       else turn.canary.passOn();
     } else if (turn.kind === 'follow' && doubtful) await turn.follower.doubt(reportError(error), stopAfter);
   }
 }
+
+/** Whether it may be the bundle. */
+const isDoubtful = (error: unknown): boolean =>
+  error instanceof KacmeError &&
+  (error.code === 'ERR_HAPROXY_REFUSED' || error.code === 'ERR_HOST_UNVERIFIED');
 
 const DONE: Readonly<Record<Means, PlaceResult['action']>> = {
   swap: 'swapped',

@@ -1,3 +1,4 @@
+import type { FailedChanges } from '../domain/change-pause.ts';
 import type { KacmeError } from '../domain/errors.ts';
 import { reportError } from '../domain/errors.ts';
 import type { DeploymentSpec, HostSpec } from '../domain/model.ts';
@@ -45,10 +46,18 @@ export function afterHandshakes(place: Place, verification: Verification, reason
 /** The host that failed says what to do; the others, that they wait for it. */
 export function whenHalted(place: Place, { host, failure, until }: Halted, self: HostSpec): PlaceStatus {
   const reason = `rollout halted until ${until.toISOString()}: ${failure.message}`;
-  return { ...placeIs(place, 'out of sync', reason), failure: host === self.name ? failure : undefined };
+  const waits = placeIs(place, 'out of sync', reason);
+  return host === self.name ? { ...waits, failure, retryAt: until.toISOString() } : waits;
 }
 
-export function failed(place: Place, error: unknown): PlaceStatus {
+/** It failed, and is not tried again at once. */
+export function whenPaused(place: Place, reason: string, { failure, until }: FailedChanges): PlaceStatus {
+  return { ...placeIs(place, 'out of sync', reason), failure, retryAt: until.toISOString() };
+}
+
+/** `retryAt` undefined: at the next look. */
+export function failed(place: Place, error: unknown, retryAt?: Date): PlaceStatus {
   const failure = reportError(error);
-  return { ...placeIs(place, 'failed', failure.message), failure };
+  const status = { ...placeIs(place, 'failed', failure.message), failure };
+  return retryAt === undefined ? status : { ...status, retryAt: retryAt.toISOString() };
 }

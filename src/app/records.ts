@@ -304,6 +304,25 @@ function addUnverified(data: unknown): unknown {
   return { ...rollout, halted, halts: halted?.failures ?? 0, unverifiedOn: [] };
 }
 
+/** Changes of one place of a host that failed in a row, and until when none is tried (`domain/change-pause.ts`). */
+const Pause = z.object({
+  /** For people: the key has its hash. */
+  place: z.string(),
+  failures: z.int().positive(),
+  until: Moment,
+  failure: ErrorReport,
+  means: z.enum(['swap', 'add', 'reload', 'install']),
+  generation: Generation,
+});
+export type PauseRecord = z.output<typeof Pause>;
+/** `pause/<pool>/<hash of host and path>` */
+export const pauseRecord = defineRecord<[pool: string, place: string], PauseRecord>({
+  name: 'pause',
+  data: Pause,
+  migrations: [],
+  segments: (pool, place) => [pool, sha256(place).slice(0, 32)],
+});
+
 /** The hosts of a pool that are learned, as last known; `source` is who named them. */
 const Roster = z.object({
   source: z.string(),

@@ -8,7 +8,7 @@ import type { CanaryGate } from './canary.ts';
 import type { AppDeps } from './deps.ts';
 import { HandshakeMemory } from './handshake-memory.ts';
 import { idOf, type Target } from './host-journal.ts';
-import { afterHandshakes, failed, type Place, placeIs, whenHalted } from './place.ts';
+import { afterHandshakes, failed, type Place, placeIs, whenHalted, whenPaused } from './place.ts';
 
 export type PlaceChange = Extract<PlaceDecision, { action: 'change' }>;
 
@@ -59,7 +59,10 @@ export class Verdicts {
     if (failure !== undefined) return failed(place, failure);
     if (desired === undefined || decision === undefined)
       return placeIs(place, 'unknown', 'no bundle yet: run kacme bootstrap');
-    if (decision.action === 'leave') return placeIs(place, decision.state, decision.reason);
+    if (decision.action === 'leave') {
+      const { state, reason, paused } = decision;
+      return paused === undefined ? placeIs(place, state, reason) : whenPaused(place, reason, paused);
+    }
     if (decision.action === 'change') return placeIs(place, 'out of sync', decision.reason);
     if (!decision.memory) return this.#judgeFileOnly(target, place, desired, decision.reason, options);
     const verification = options.sparing

@@ -1,3 +1,4 @@
+import { describePause, type FailedChanges } from './change-pause.ts';
 import { familyName } from './dual.ts';
 import type { DeploymentSpec } from './model.ts';
 import type { FileObservation, HostObservation, LoadedCertificate, PlaceObservation } from './observation.ts';
@@ -48,28 +49,35 @@ export type PlaceDecision =
       readonly remains: string | undefined;
     }
   /** Not as it should be, and not to be touched. */
-  | { readonly action: 'leave'; readonly state: 'foreign' | 'kept' | 'out of sync'; readonly reason: string };
+  | {
+      readonly action: 'leave';
+      readonly state: 'foreign' | 'kept' | 'out of sync';
+      readonly reason: string;
+      /** What it waits after. */
+      readonly paused?: FailedChanges;
+    };
 
 /** Space for `set ssl cert PATH <<\n` and the line that ends the payload. */
 const COMMAND_OVERHEAD_BYTES = 64;
 
-/** Decides one place of one host. Pure: what it is given is all it knows. */
+/** Decides one place of one host. Pure: what it is given is all it knows. `paused`: HAProxy is not to be changed now. */
 export function decidePlace(
   desired: DesiredPlace,
   deployment: DeploymentSpec,
   observed: HostObservation,
   reload: ReloadOption,
   now: Date,
+  paused?: FailedChanges,
 ): PlaceDecision {
   const place = observed.places[deployment.path];
   if (place === undefined) return { action: 'leave', state: 'out of sync', reason: 'not observed' };
 
   const fileDrift = describeFileDrift(desired, deployment, place);
   const listDrift = describeListDrift(deployment, place);
-  const memory = judgeMemory(desired, deployment, observed, place, reload);
+  const memory = unlessPaused(judgeMemory(desired, deployment, observed, place, reload), paused);
   const remains = memory.remains ?? describeOldWorkers(observed);
   if (fileDrift === undefined && listDrift === undefined && memory.means === undefined) {
-    if (remains !== undefined) return { action: 'leave', state: 'out of sync', reason: remains };
+    if (remains !== undefined) return outOfSync(remains, memory);
     return memory.loaded
       ? { action: 'none', memory: true, reason: 'file and memory hold the bundle' }
       : { action: 'none', memory: false, reason: `file holds the bundle; ${memory.reason}` };
@@ -85,8 +93,7 @@ export function decidePlace(
 
   const lacksFile = place.file.state === 'absent' || place.file.content.state === 'broken';
   // File and memory change together, so that a failed reload can be undone; only a file that is no use comes at once.
-  if (memory.waits && place.loaded !== undefined && !lacksFile)
-    return { action: 'leave', state: 'out of sync', reason: memory.reason };
+  if (memory.waits && place.loaded !== undefined && !lacksFile) return outOfSync(memory.reason, memory);
   const reasons = [fileDrift, listDrift, memory.means === undefined ? undefined : memory.reason];
   return {
     action: 'change',
@@ -99,6 +106,13 @@ export function decidePlace(
     remains,
   };
 }
+
+const outOfSync = (reason: string, { paused }: Memory): PlaceDecision => ({
+  action: 'leave',
+  state: 'out of sync',
+  reason,
+  ...(paused === undefined ? {} : { paused }),
+});
 
 /** An old worker that listens takes a share of the new connections, with the certificate of its time. */
 function describeOldWorkers({ haproxy }: HostObservation): string | undefined {
@@ -166,11 +180,18 @@ interface Memory {
   readonly loaded: boolean;
   readonly reason: string;
   readonly remains: string | undefined;
-  /** Whether it will be changed later, by a reload. */
+  /** Whether it will be changed later. */
   readonly waits: boolean;
+  readonly paused?: FailedChanges;
 }
 
 const UNCHANGED = { means: undefined, loaded: false, remains: undefined, waits: false } as const;
+
+function unlessPaused(memory: Memory, paused: FailedChanges | undefined): Memory {
+  if (paused === undefined || memory.means === undefined) return memory;
+  const reason = `${memory.reason}; ${describePause(paused)}`;
+  return { ...UNCHANGED, reason, remains: reason, waits: true, paused };
+}
 
 function judgeMemory(
   desired: DesiredPlace,

@@ -120,6 +120,8 @@ export interface PlaceStatus {
   readonly state: PlaceState;
   readonly reason: string;
   readonly failure: ErrorReport | undefined;
+  /** When the change that failed is tried again; undefined: at the next look. */
+  readonly retryAt?: string;
 }
 
 /** What a command that touches hosts did to each place. */

@@ -7,7 +7,7 @@ import type { PlaceResult, Summary } from '../../src/domain/status.ts';
 import { eventually } from '../support/eventually.ts';
 import { startHaproxy } from '../support/haproxy.ts';
 import type { TestHost } from '../support/host.ts';
-import { type Finished, SEEN_AT } from '../support/kacme.ts';
+import { type Finished, SEEN_AT, type TestService } from '../support/kacme.ts';
 import { type LabKacme, type LabOptions, labKacme } from '../support/lab-kacme.ts';
 import { selfSigned, type TestCertificate } from '../support/pem.ts';
 import { scratchDirectory } from '../support/scratch.ts';
@@ -147,6 +147,66 @@ test('an old HAProxy that still listens: the old bundle is back, the rollout hal
   const now = new Set(await served());
   expect(now.size).toBe(1);
   expect(now).not.toContain(old.fingerprint256);
+});
+
+test('a host that does not present the bundle is left alone for a while, over a restart too, until it was away', async () => {
+  const old = selfSigned('site.test');
+  const made = await lab({
+    hosts: 2,
+    bundlePem: old.bundlePem,
+    overlay: { pools: { lb: { verify: { handshakes: 40 } } } },
+  });
+  const { kacme, fleet, pebble } = made;
+  const [well, odd] = fleet.hosts;
+  if (well === undefined || odd === undefined) throw new Error('there are two hosts');
+  await odd.sshd.stop();
+  expect(await kacme.run('bootstrap')).toMatchObject({ status: 3 });
+  const { address, haproxy } = odd;
+  const intruder = await startHaproxy({
+    address,
+    tlsPort: haproxy.tlsPort,
+    bundlePem: selfSigned('site.test').bundlePem,
+  });
+  onTestFinished(() => intruder.close());
+  await odd.sshd.start();
+  await pebble.stop();
+  const placeOf = async () => (await kacme.status()).hosts.find(({ host }) => host === address);
+  const looks = async () => {
+    const seen = new Set<string | undefined>();
+    await eventually('it was looked at some more', async () => {
+      const host = await placeOf();
+      expect(host?.places).toMatchObject([
+        { failure: { code: 'ERR_HOST_UNVERIFIED' }, retryAt: expect.stringMatching(/Z$/) },
+      ]);
+      return seen.add(host?.observedAt).size > 3;
+    });
+  };
+  const changes = (service: TestService) =>
+    service.log().filter(({ msg, host }) => msg === 'change decided' && host === address);
+
+  const service = await kacme.serve();
+  await service.logged('change failed', { host: address });
+  await looks();
+  expect(changes(service)).toHaveLength(1);
+  const { stdout } = await kacme.run('status');
+  expect(stdout).toContain(`host ${address} of lb (site): ERR_HOST_UNVERIFIED\n`);
+  expect(stdout).toMatch(/what happens next: kacme tries again at .*; `kacme distribute` does so at once/);
+  await service.stop();
+
+  const restarted = await kacme.serve();
+  await restarted.logged('place state changed', { host: address });
+  await looks();
+  expect(changes(restarted)).toEqual([]);
+  await expectUntouched([odd], old);
+
+  await odd.sshd.stop();
+  await restarted.logged('host cannot be observed', { host: address });
+  await intruder.stop();
+  await odd.sshd.start();
+  await restarted.logged('place state changed', { host: address, state: 'in sync' });
+  expect(await odd.haproxy.servedFingerprint256('site.test')).toBe(
+    await well.haproxy.servedFingerprint256('site.test'),
+  );
 });
 
 test('a canary that is well and others that are not: after two the rest is left alone, and all recover', async () => {

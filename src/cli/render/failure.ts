@@ -19,6 +19,7 @@ interface Place {
   readonly host: string;
   readonly certificate: string;
   readonly failure: ErrorReport | undefined;
+  readonly retryAt?: string;
 }
 
 /** Blocks of lines that are never cut; empty text for no failures. */
@@ -39,7 +40,7 @@ export function renderFailures(failures: readonly ShownFailure[], view: View): s
 /** What fails alike, in all places of a host or on many hosts of a pool, is said once. */
 export function hostFailures(
   places: readonly Place[],
-  next: (report: ErrorReport) => string,
+  next: (report: ErrorReport, retryAt: string | undefined) => string,
 ): readonly ShownFailure[] {
   const ofHosts = groupBy(places.flatMap(failedPlace), ({ pool, host, report }) =>
     JSON.stringify([pool, host, report.code, report.message]),
@@ -49,14 +50,14 @@ export function hostFailures(
     return JSON.stringify([pool, certificates, code, message, remedy]);
   });
   return alike.map((group) => {
-    const [{ pool, host, certificates, report }] = group;
+    const [{ pool, host, certificates, report, retryAt }] = group;
     if (group.length === 1)
-      return { subject: `host ${host} of ${pool} (${certificates})`, report, next: next(report) };
+      return { subject: `host ${host} of ${pool} (${certificates})`, report, next: next(report, retryAt) };
     return {
       subject: `${group.length} hosts of ${pool} (${certificates})`,
       hosts: group.map((one) => one.host),
       report: generalized(report, pool, host),
-      next: next(report),
+      next: next(report, retryAt),
     };
   });
 }

@@ -124,7 +124,7 @@ function failuresOf(status: Status, now: Date): readonly ShownFailure[] {
     ...discoveryFailures(status, now),
     ...hostFailures(
       status.hosts.flatMap(({ pool, host, places }) => places.map((place) => ({ ...place, pool, host }))),
-      (report) => nextForHost(report, status.role),
+      (report, retryAt) => nextForHost(report, status.role, retryAt),
     ),
   ];
 }
@@ -144,8 +144,9 @@ function certificateFailure(certificate: CertificateStatus, now: Date): readonly
   ];
 }
 
-function nextForHost({ retry }: ErrorReport, role: Status['role']): string {
+function nextForHost({ retry }: ErrorReport, role: Status['role'], retryAt: string | undefined): string {
   if (role === 'offline') return 'nothing until `kacme serve` or `kacme distribute` runs';
+  if (retryAt !== undefined) return `kacme tries again at ${retryAt}; \`kacme distribute\` does so at once`;
   return retry === 'never'
     ? 'kacme keeps looking and installs the bundle as soon as this is repaired'
     : 'kacme tries again by itself within 30 s of the host being reachable';

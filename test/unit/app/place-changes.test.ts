@@ -1,10 +1,10 @@
 import pino from 'pino';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import { CanaryGate } from '../../../src/app/canary.ts';
+import { ChangePauses } from '../../../src/app/change-pauses.ts';
 import type { Target } from '../../../src/app/host-journal.ts';
 import { Leftovers } from '../../../src/app/leftovers.ts';
 import { type ChangingPlace, PlaceChanges } from '../../../src/app/place-changes.ts';
-import { ReloadPauses } from '../../../src/app/reload-pauses.ts';
 import { Verdicts } from '../../../src/app/verdicts.ts';
 import { HostError } from '../../../src/domain/host-error.ts';
 import type { DeploymentSpec } from '../../../src/domain/model.ts';
@@ -116,7 +116,7 @@ async function changes(...answers: readonly (AppliedChange | Error)[]): Promise<
     canaries,
     verdicts: new Verdicts(known, canaries),
     leftovers: new Leftovers(known),
-    reloads: new ReloadPauses(known),
+    pauses: new ChangePauses(known),
   };
   onTestFinished(() => expect(asked).toHaveLength(answers.length));
   return new PlaceChanges(parts, known);

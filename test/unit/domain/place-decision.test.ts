@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import type { FailedChanges } from '../../../src/domain/change-pause.ts';
 import type { DeploymentSpec } from '../../../src/domain/model.ts';
 import type {
   FileObservation,
@@ -103,7 +104,8 @@ const decide = (
   where: DeploymentSpec,
   observed: HostObservation,
   reload: ReloadOption = { state: 'impossible' },
-) => decidePlace(wanted, where, observed, reload, now);
+  paused?: FailedChanges,
+) => decidePlace(wanted, where, observed, reload, now, paused);
 
 const foreign = facts('foreign');
 const old = facts('old', { notAfter: new Date('2026-06-10T00:00:00Z') });
@@ -359,6 +361,48 @@ describe('what HAProxy cannot be given while it runs', () => {
     expect(decide(desired, deployment, swappedElsewhere, { state: 'possible' })).toMatchObject({
       means: 'swap',
     });
+  });
+});
+
+describe('a place whose last change failed', () => {
+  const paused: FailedChanges = {
+    failures: 1,
+    until: later,
+    failure: { code: 'ERR_HOST_UNVERIFIED', message: 'lb/one: presents another', retry: 'later' },
+    means: 'swap',
+    generation: desired.generation,
+  };
+  const decidePaused = (observed: HostObservation, wanted = desired, reload?: ReloadOption) =>
+    decide(wanted, deployment, observed, reload, paused);
+  const reason = new RegExp(
+    `; the last change failed, the next attempt is at ${later.toISOString()}: lb/one: presents another$`,
+  );
+
+  test('waits, and says until when and why', () => {
+    const outdated = host({ file: file(old), loaded: loaded(old) });
+    const expected = { action: 'leave', state: 'out of sync', reason: expect.stringMatching(reason), paused };
+    expect(decidePaused(outdated)).toEqual(expected);
+    const tooBig = { ...desired, pemBytes: 20_000 };
+    expect(decidePaused(outdated, tooBig, { state: 'possible' })).toEqual(expected);
+  });
+
+  test('gets back a file that HAProxy could not start without', () => {
+    expect(decidePaused(host({ file: absent, loaded: loaded(old) }))).toMatchObject({
+      action: 'change',
+      means: 'install',
+      remains: expect.stringMatching(reason),
+    });
+  });
+
+  test.each([
+    { how: 'HAProxy is stopped', observed: host({ file: file(old) }, false), action: 'change' },
+    {
+      how: 'it is in sync',
+      observed: host({ file: newFile, loaded: loaded(desired.facts) }),
+      action: 'none',
+    },
+  ])('does not wait when $how', ({ observed, action }) => {
+    expect(decidePaused(observed)).toMatchObject({ action });
   });
 });
 
