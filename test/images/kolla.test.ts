@@ -4,25 +4,13 @@ import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { parse } from 'yaml';
-import { BASE_IMAGES, whyNoContainers } from '../setup/containers.mjs';
+import { whyNoContainers } from '../setup/containers.mjs';
+import { kollaImage } from '../support/images.ts';
 import { labKacme } from '../support/lab-kacme.ts';
 import { startPodman, type TestPodman } from '../support/podman.ts';
 
 const run = promisify(execFile);
-const repository = join(import.meta.dirname, '..', '..');
-const IMAGE = 'localhost/kacme-lab/kacme:latest';
 const CONFIG_FILES = '/var/lib/kolla/config_files';
-
-/** What a cloud that builds its own images may lay over the template: here, that Node comes from our own base. */
-const OVERRIDES = `{% extends parent_template %}
-{% set kacme_packages_append = ['tzdata'] %}
-{% block kacme_node %}
-COPY --from=${BASE_IMAGES.nodeOnly} /usr/local/bin/node /usr/local/bin/node
-{% endblock %}
-{% block kacme_footer %}
-RUN touch /footer-of-kacme
-{% endblock %}
-`;
 
 const obstacle = await whyNoContainers();
 
@@ -31,41 +19,11 @@ describe.skipIf(obstacle !== undefined)(
   () => {
     let podman: TestPodman;
 
-    /** Renders and builds what docker/kolla holds, as kolla-build would, on a base with Kolla's contract. */
+    let image: string;
+
     beforeAll(async () => {
       podman = await startPodman();
-      const at = (name: string) => join(podman.directory, name);
-      const lab = join(import.meta.dirname, 'kolla-base');
-      await podman.build({
-        file: join(lab, 'Dockerfile'),
-        context: lab,
-        tag: 'localhost/kacme-lab/base:latest',
-        args: { BASE: BASE_IMAGES.debian },
-      });
-      await run(process.execPath, ['build.mjs'], { cwd: repository });
-      await run('npm', ['pack', '--silent', '--ignore-scripts', '--pack-destination', podman.directory], {
-        cwd: repository,
-      });
-      const { version } = JSON.parse(await readFile(join(repository, 'package.json'), 'utf8'));
-      const conf = await readFile(join(repository, 'docker/kolla/kolla-build.conf'), 'utf8');
-      const location = `/build/kacme-${version}.tgz`;
-      await writeFile(at('kolla-build.conf'), conf.replace(/^location = .*$/m, `location = ${location}`));
-      await writeFile(at('overrides.j2'), OVERRIDES);
-      await mkdir(at('context'));
-      const mounts = [`${podman.directory}:/build`, `${repository}/docker/kolla:/kolla:ro`, `${lab}:/lab:ro`];
-      const rendered = await podman.run({
-        image: 'localhost/kacme-lab/base:latest',
-        flags: mounts.flatMap((mount) => ['-v', mount]),
-        args: [
-          '/lab/kolla-build',
-          '/build/kolla-build.conf',
-          '/kolla/kacme',
-          '/build/overrides.j2',
-          '/build/context',
-        ],
-      });
-      expect(rendered).toMatchObject({ status: 0 });
-      await podman.build({ file: at('context/Dockerfile'), context: at('context'), tag: IMAGE });
+      image = await kollaImage(podman);
     }, 180_000);
 
     afterAll(() => podman?.close(), 60_000);
@@ -134,14 +92,15 @@ describe.skipIf(obstacle !== undefined)(
       return {
         lab,
         files,
-        container: { image: IMAGE, flags },
+        written: inside,
+        container: { image, flags },
         operations: written.operations.listen as string,
       };
     }
 
     test('runs as the user of kolla-build.conf, in the group kolla, with the blocks of an override', async () => {
       const { stdout } = await podman.run({
-        image: IMAGE,
+        image,
         args: [
           'bash',
           '-c',
@@ -156,13 +115,13 @@ describe.skipIf(obstacle !== undefined)(
     });
 
     test('is labelled as every image of Kolla', async () => {
-      const { stdout } = await podman.podman('image', 'inspect', '--format', '{{json .Labels}}', IMAGE);
+      const { stdout } = await podman.podman('image', 'inspect', '--format', '{{json .Labels}}', image);
 
       expect(JSON.parse(stdout)).toMatchObject({ maintainer: 'the tests of kacme', name: 'kacme' });
     });
 
-    test('bootstraps when KOLLA_BOOTSTRAP is set, even to nothing, then serves, is healthy and stops', async () => {
-      const { lab, files, container, operations } = await kollaLab();
+    test('bootstraps when KOLLA_BOOTSTRAP is set, even to nothing, then serves, is healthy, takes a changed configuration over and stops', async () => {
+      const { lab, files, written, container, operations } = await kollaLab();
       const bootstrap = await podman.run({
         ...container,
         flags: [...container.flags, '-e', 'KOLLA_BOOTSTRAP='],
@@ -185,6 +144,18 @@ describe.skipIf(obstacle !== undefined)(
       await writeFile(join(files, 'known_hosts'), '# changed\n');
       expect((await check()).status).toBe(1);
 
+      const configure = async (configuration: object) => {
+        await writeFile(join(files, 'kacme.yaml'), JSON.stringify(configuration));
+        expect(await service.exec('sudo', '-E', 'kolla_set_configs')).toMatchObject({ status: 0 });
+        service.signal('SIGHUP');
+      };
+      await configure({ ...written, log: { level: 'loud' } });
+      await service.says('configuration refused; the old one stays in force');
+      const site = { identifiers: ['site.test', 'more.test'], issuers: ['pebble'] };
+      await configure({ ...written, certificates: { site } });
+      await service.says('configuration taken over');
+      await service.says('more.test');
+
       const log = await service.exec('cat', '/var/log/kolla/kacme/kacme.log');
       expect(log.stdout).toContain('"msg":"kacme is up"');
       expect(log.stdout.split('\n').filter((line) => line !== '' && !line.startsWith('{'))).toEqual([]);
@@ -202,6 +173,14 @@ describe.skipIf(obstacle !== undefined)(
 
       expect(status).toBe(2);
       expect(stderr).toMatch(/kacme\.yaml:1:1: certificats/);
+    });
+
+    test('does not serve with a wrong configuration, and says on which line', async () => {
+      const { container } = await kollaLab({ configuration: 'certificates: {}\ncertificats: {}\n' });
+      const { status, stderr } = await podman.run(container);
+
+      expect(status).toBe(2);
+      expect(stderr).toMatch(/kacme\.yaml:2:1: certificats/);
     });
 
     test('does not serve when a file of config.json is missing', async () => {

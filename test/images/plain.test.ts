@@ -5,12 +5,12 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { parse } from 'yaml';
 import { BASE_IMAGES, whyNoContainers } from '../setup/containers.mjs';
+import { plainImage } from '../support/images.ts';
 import { labKacme } from '../support/lab-kacme.ts';
-import { npmSecrets, startPodman, type TestPodman } from '../support/podman.ts';
+import { startPodman, type TestPodman } from '../support/podman.ts';
 
 const run = promisify(execFile);
 const repository = join(import.meta.dirname, '..', '..');
-const IMAGE = 'localhost/kacme:test';
 /** As docker/README.md runs it. */
 const HARDENED = [
   '--read-only',
@@ -25,30 +25,18 @@ describe.skipIf(obstacle !== undefined)(
   `the plain image${obstacle === undefined ? '' : ` (${obstacle})`}`,
   () => {
     let podman: TestPodman;
+    let image: string;
 
     beforeAll(async () => {
       podman = await startPodman();
-      await podman.build({
-        file: join(repository, 'docker', 'Dockerfile'),
-        context: repository,
-        tag: IMAGE,
-        args: {
-          BUILD_BASE: BASE_IMAGES.debian,
-          BASE: BASE_IMAGES.nodeOnly,
-          VERSION: '1.2.3',
-          REVISION: 'abc',
-          CREATED: '2026-01-02T03:04:05Z',
-          SOURCE: 'https://git.example.org/kacme',
-        },
-        flags: await npmSecrets(podman.directory),
-      });
+      image = await plainImage(podman);
     }, 180_000);
 
     afterAll(() => podman?.close(), 60_000);
 
     const runNode = async (script: string) => {
       const { stdout } = await podman.run({
-        image: IMAGE,
+        image,
         flags: ['--entrypoint', 'node'],
         args: ['--eval', script],
       });
@@ -56,14 +44,14 @@ describe.skipIf(obstacle !== undefined)(
     };
 
     test('takes at most 80 MB more than its base', async () => {
-      const added = (await podman.size(IMAGE)) - (await podman.size(BASE_IMAGES.nodeOnly));
+      const added = (await podman.size(image)) - (await podman.size(BASE_IMAGES.nodeOnly));
 
       expect(added).toBeGreaterThan(1e6);
       expect(added).toBeLessThan(80e6);
     });
 
     test('says what it is, runs as nobody in particular, and keeps its store on a volume', async () => {
-      const { stdout } = await podman.podman('image', 'inspect', IMAGE);
+      const { stdout } = await podman.podman('image', 'inspect', image);
       const { Config, Healthcheck } = JSON.parse(stdout)[0];
 
       expect(Config.Labels).toMatchObject({
@@ -94,11 +82,11 @@ describe.skipIf(obstacle !== undefined)(
 
     test('needs no shell: its base has none', async () => {
       const shell = await podman.run({
-        image: IMAGE,
+        image,
         flags: ['--entrypoint', '/bin/sh'],
         args: ['-c', 'true'],
       });
-      const help = await podman.run({ image: IMAGE, flags: HARDENED, args: ['--help'] });
+      const help = await podman.run({ image, flags: HARDENED, args: ['--help'] });
 
       expect(shell.status).toBe(127);
       expect(help).toMatchObject({ status: 0, stdout: expect.stringContaining('serve') });
@@ -117,7 +105,7 @@ describe.skipIf(obstacle !== undefined)(
       const path = join(podman.directory, 'wrong.yaml');
       await writeFile(path, 'certificates: {}\ncertificats: {}\n');
       const { status, stderr } = await podman.run({
-        image: IMAGE,
+        image,
         flags: [...HARDENED, '-v', `${path}:/etc/kacme/kacme.yaml:ro`],
       });
 
@@ -127,7 +115,7 @@ describe.skipIf(obstacle !== undefined)(
 
     test('is unhealthy, and says why, where nothing answers', async () => {
       const { status, stdout } = await podman.run({
-        image: IMAGE,
+        image,
         flags: [...HARDENED, '--entrypoint', 'node', '-e', 'KACME_HEALTH_URL=http://127.0.0.1:9/readyz'],
         args: ['/opt/kacme/healthcheck.mjs'],
       });
@@ -143,7 +131,7 @@ describe.skipIf(obstacle !== undefined)(
       await run('chown', ['-R', '65532:65532', own]);
       const { operations } = parse(await readFile(configPath, 'utf8'));
       const container = {
-        image: IMAGE,
+        image,
         flags: [
           ...HARDENED,
           ...['-v', `${own}:${own}`],

@@ -2,7 +2,8 @@ import { chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { describeHostSession, readOnlyDirectory } from '../contract/host-session.contract.ts';
-import { BASE_IMAGES, whyNoContainers } from '../setup/containers.mjs';
+import { whyNoContainers } from '../setup/containers.mjs';
+import { sshImage } from '../support/images.ts';
 import { freePort, loopbackAddress } from '../support/net.ts';
 import { giveTo } from '../support/ownership.ts';
 import { startPodman, type TestPodman } from '../support/podman.ts';
@@ -12,7 +13,6 @@ import { openSession, sshTarget } from '../support/ssh-target.ts';
 import { createIdentity } from '../support/sshd.ts';
 
 const repository = join(import.meta.dirname, '..', '..');
-const IMAGE = 'localhost/kacme-ssh:test';
 const account = labAccount();
 const { signal } = new AbortController();
 
@@ -22,15 +22,11 @@ describe.skipIf(obstacle !== undefined)(
   `the sshd image${obstacle === undefined ? '' : ` (${obstacle})`}`,
   () => {
     let podman: TestPodman;
+    let image: string;
 
     beforeAll(async () => {
       podman = await startPodman();
-      await podman.build({
-        file: join(repository, 'docker/ssh/Dockerfile'),
-        context: repository,
-        tag: IMAGE,
-        args: { BASE: BASE_IMAGES.debian },
-      });
+      image = await sshImage(podman);
     }, 180_000);
 
     afterAll(() => podman?.close(), 60_000);
@@ -55,7 +51,7 @@ describe.skipIf(obstacle !== undefined)(
       const address = loopbackAddress();
       const port = await freePort(address);
       const container = {
-        image: IMAGE,
+        image,
         flags: [
           ...['--read-only', '--read-only-tmpfs=false', '--tmpfs', '/run/kacme-ssh'],
           ...[

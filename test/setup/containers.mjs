@@ -1,6 +1,15 @@
 import { execFile, spawn } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { aptGet, asFlags, cacheDirectory, debianMirror, unprivileged } from './apt.mjs';
@@ -9,8 +18,8 @@ import { SetupError } from './setup-error.mjs';
 
 const run = promisify(execFile);
 
-/** What builds and runs images without an engine's service. */
-const PACKAGES = ['podman', 'conmon', 'runc', 'debootstrap'];
+/** What builds and runs images without an engine's service, and what makes networks for them. */
+const PACKAGES = ['podman', 'conmon', 'runc', 'debootstrap', 'iproute2', 'netavark', 'aardvark-dns'];
 const SUITE = 'trixie';
 /** What the tests need of a base that is not in Debian's smallest set. */
 const INCLUDED = ['ca-certificates', 'libatomic1', 'curl', 'sudo', 'python3-minimal', 'python3-jinja2'];
@@ -33,7 +42,13 @@ export const BASE_IMAGES = {
   nodeOnly: 'localhost/kacme-lab/node-only:latest',
 };
 
-/** @typedef {{ podman: string, debootstrap: string, conmon: string, runc: string, libraryPath: string }} ContainerTools */
+/** @typedef {{ podman: string, debootstrap: string, conmon: string, runc: string, ip: string, libraryPath: string }} ContainerTools */
+
+/** ip(8), and the variables that it needs. */
+export function ipCommand() {
+  const { ip, libraryPath } = tools();
+  return { command: ip, env: { LD_LIBRARY_PATH: libraryPath } };
+}
 
 /** @returns {ContainerTools} */
 function tools(root = toolsDirectory()) {
@@ -43,8 +58,25 @@ function tools(root = toolsDirectory()) {
     conmon: join(root, 'usr/bin/conmon'),
     runc: join(root, 'usr/sbin/runc'),
     debootstrap: join(root, 'usr/sbin/debootstrap'),
+    ip: ['usr/bin/ip', 'bin/ip'].map((path) => join(root, path)).find(existsSync) ?? 'ip',
     libraryPath: [join(root, 'usr/lib', triplet), join(root, 'lib', triplet)].join(':'),
   };
+}
+
+/** Why no network of machines can be made here; undefined when it can. */
+export async function whyNoNetworks() {
+  const obstacle = await whyNoContainers();
+  if (obstacle !== undefined) return obstacle;
+  const { command, env } = ipCommand();
+  const attempt = ['link', 'add', 'kacme-a', 'type', 'veth', 'peer', 'name', 'kacme-b'];
+  const bridge = ['link', 'add', 'kacme-c', 'type', 'bridge'];
+  try {
+    for (const args of [attempt, bridge])
+      await run('unshare', ['--net', command, ...args], { env: { ...process.env, ...env } });
+    return undefined;
+  } catch (error) {
+    return `this machine lets nobody make networks: ${error instanceof Error ? error.message.trim() : error}`;
+  }
 }
 
 /**
@@ -63,8 +95,7 @@ export async function whyNoContainers() {
 }
 
 /**
- * A Podman with files of its own alone below `directory`: it knows neither the system's containers nor those of
- * another test.
+ * A Podman with files of its own alone below `directory`: it does not know the system's containers.
  *
  * @param {string} directory
  * @param {{ bases?: boolean }} [options] `bases: false`: without the store of the base images
@@ -93,6 +124,7 @@ export function podmanIn(directory, { bases = true } = {}) {
       'cgroup_manager = "cgroupfs"',
       'events_logger = "none"',
       'lock_type = "file"',
+      `helper_binaries_dir = ${list([join(root, 'usr/lib/podman')])}`,
       `tmp_dir = ${JSON.stringify(at('tmp'))}`,
       `conmon_path = ${list([conmon])}`,
       // conmon runs Podman again when a container has ended, and gives it this environment alone.
@@ -101,7 +133,7 @@ export function podmanIn(directory, { bases = true } = {}) {
       `runc = ${list([runc])}`,
       '[network]',
       `network_config_dir = ${JSON.stringify(at('networks'))}`,
-      `cni_plugin_dirs = ${list([join(root, 'usr/lib/cni')])}`,
+      'network_backend = "netavark"',
     ].join('\n'),
   );
   writeFileSync(
@@ -128,6 +160,22 @@ export function podmanIn(directory, { bases = true } = {}) {
     DISABLE_HC_SYSTEMD: 'true',
   };
   return { command: podman, env };
+}
+
+/**
+ * Ends what a Podman in `directory` still runs, and removes the directory.
+ *
+ * @param {string} directory
+ */
+export async function removePodman(directory) {
+  const { command, env } = podmanIn(directory);
+  await run(command, ['rm', '--all', '--force', '--time', '0'], { env });
+  const mounted = readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[1] ?? '')
+    .filter((path) => path.startsWith(`${directory}/`));
+  for (const mount of mounted.reverse()) await run('umount', ['--lazy', mount]);
+  rmSync(directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
 }
 
 /**

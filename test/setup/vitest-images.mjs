@@ -1,7 +1,16 @@
-import { ensureContainers, whyNoContainers } from './containers.mjs';
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ensureContainers, removePodman, whyNoContainers } from './containers.mjs';
 
-/** Vitest's global setup of the tests of docker/: what builds and runs images, and their bases. */
+/**
+ * Vitest's global setup of the tests of docker/: what builds and runs images, their bases, and one store for all that
+ * this run builds, so that each image is built once.
+ */
 export default async function setup() {
-  if ((await whyNoContainers()) !== undefined) return; // The tests say so, as skipped ones.
+  if ((await whyNoContainers()) !== undefined) return undefined; // The tests say so, as skipped ones.
   await ensureContainers({ say: (line) => void process.stdout.write(`set-up: ${line}\n`) });
+  const directory = await mkdtemp(join(tmpdir(), 'kacme-podman-'));
+  process.env['KACME_PODMAN'] = directory;
+  return () => removePodman(directory);
 }

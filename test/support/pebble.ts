@@ -9,6 +9,8 @@ import { programs } from './programs.ts';
 import { scratchDirectory } from './scratch.ts';
 
 export interface PebbleOptions {
+  /** Where CA and DNS listen; a random one of this machine otherwise. */
+  readonly address?: string;
   /** Where its validation connects to on each name's address; a free port otherwise. */
   readonly httpPort?: number;
   /** The A record of names that `setAddresses` did not set. */
@@ -65,7 +67,7 @@ export interface TestPebble extends AsyncDisposable {
 /** A real ACME server (Pebble) with a DNS of its own. Validation is never skipped. */
 export async function startPebble(options: PebbleOptions = {}): Promise<TestPebble> {
   const scratch = await scratchDirectory();
-  const address = loopbackAddress();
+  const address = options.address ?? loopbackAddress();
   const httpPort = options.httpPort ?? (await freePort(address));
   const [acmePort, managementPort, dnsPort, dnsManagementPort] = [
     await freePort(address),

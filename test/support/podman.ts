@@ -1,9 +1,10 @@
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { podmanIn } from '../setup/containers.mjs';
+import { withMachineLock } from '../setup/lock.mjs';
 import { eventually } from './eventually.ts';
 import type { Finished } from './kacme.ts';
 import { type RunningProcess, startProcess } from './process.ts';
@@ -35,43 +36,59 @@ export interface TestContainer extends RunningProcess {
   exec(...args: string[]): Promise<Finished>;
   /** Resolves once `text` is in its output. */
   says(text: string): Promise<void>;
+  /** SIGKILL to all of its processes; resolves when it is gone. */
+  kill(): Promise<void>;
 }
 
-/** Podman with containers and images of its own; base images come from the lab's store. */
+/** Podman with a store of this test run; its base images come from the lab's store. */
 export interface TestPodman extends AsyncDisposable {
-  /** Below it lies all that it makes; short-lived files of a test may lie there too. */
+  /** Short-lived files of a test may lie here. */
   readonly directory: string;
+  /** What the command needs in its environment. */
+  readonly env: NodeJS.ProcessEnv;
+  readonly command: string;
   podman(...args: string[]): Promise<Finished>;
   /** Throws with the output of the build when it fails. */
   build(options: BuildOptions): Promise<void>;
+  /** `make` makes the image of this tag, unless this test run has it already. */
+  once(tag: string, make: () => Promise<void>): Promise<void>;
   /** Runs a container to its end. */
   run(options: RunOptions): Promise<Finished>;
   /** Runs a container in the foreground until `ready`; its signals are the container's. */
   start(options: RunOptions & { readonly ready: RunningReady }): Promise<TestContainer>;
   /** Bytes of all layers. */
   size(image: string): Promise<number>;
+  /** Ends its containers; images stay for the rest of the test run. */
   close(): Promise<void>;
 }
 
 type RunningReady = (output: string) => boolean | Promise<boolean>;
 
 /** No container outlives a killed test run for longer. */
-const LIFETIME_SECONDS = 180;
+const LIFETIME_SECONDS = 300;
 
 export async function startPodman(): Promise<TestPodman> {
+  const { KACME_PODMAN: store } = process.env;
+  if (store === undefined) throw new Error('no store for images: test/setup/vitest-images.mjs makes it');
   const scratch = await scratchDirectory();
-  const { command, env } = podmanIn(scratch.path);
+  const { command, env } = podmanIn(store);
+  const containers = new Set<string>();
   const started: TestContainer[] = [];
   const podman = (...args: string[]) => finish(command, args, env);
 
+  const newName = () => {
+    const name = `kacme-${randomUUID().slice(0, 8)}`;
+    containers.add(name);
+    return name;
+  };
   const runFlags = (name: string, { image, flags = [], args = [] }: RunOptions) => [
-    ...['run', '--rm', '--name', name, '--network', 'host', '--timeout', String(LIFETIME_SECONDS)],
+    ...['run', '--rm', '--name', name, '--timeout', String(LIFETIME_SECONDS)],
     ...flags,
     image,
     ...args,
   ];
   const start = async ({ ready, ...options }: RunOptions & { ready: RunningReady }) => {
-    const name = `kacme-${randomUUID().slice(0, 8)}`;
+    const name = newName();
     const running = await startProcess({
       name: `${options.image} in Podman`,
       command,
@@ -87,38 +104,45 @@ export async function startPodman(): Promise<TestPodman> {
       says: async (text) => {
         await eventually(`the container says "${text}"`, () => running.output().includes(text));
       },
+      kill: async () => {
+        await podman('kill', '--signal', 'KILL', name);
+        await running.exited;
+      },
     };
     started.push(container);
     return container;
   };
+  const build = async ({ file, context, tag, args = {}, flags = [] }: BuildOptions) => {
+    const buildArgs = Object.entries(args).flatMap(([name, value]) => ['--build-arg', `${name}=${value}`]);
+    const common = ['--isolation', 'oci', '--network', 'host', '--format', 'docker'];
+    const local = ['--pull=never', '--layers=false'];
+    const { status, stdout, stderr } = await podman(
+      ...['build', ...common, ...local, ...buildArgs, ...flags, '--tag', tag, '--file', file, context],
+    );
+    if (status !== 0) throw new Error(`building ${tag} ended with ${status}:\n${stdout}\n${stderr}`);
+  };
+  const once = (tag: string, make: () => Promise<void>) =>
+    withMachineLock(
+      `${store}/${tag}`,
+      async () => {
+        const { status } = await podman('image', 'exists', tag);
+        if (status !== 0) await make();
+      },
+      { onWait: () => {} },
+    );
   const close = async () => {
     await Promise.all(started.map((container) => container.stop()));
-    await podman('rm', '--all', '--force', '--time', '0');
-    for (const mount of mountsBelow(scratch.path)) await finish('umount', ['--lazy', mount], env);
-    await eventually('nothing is mounted any more', () => mountsBelow(scratch.path).length === 0);
+    if (containers.size > 0) await podman('rm', '--force', '--ignore', '--time', '0', ...containers);
     await scratch.remove();
   };
   return {
     directory: scratch.path,
+    command,
+    env,
     podman,
-    build: async ({ file, context, tag, args = {}, flags = [] }) => {
-      const buildArgs = Object.entries(args).flatMap(([name, value]) => ['--build-arg', `${name}=${value}`]);
-      const common = [
-        '--isolation',
-        'oci',
-        '--network',
-        'host',
-        '--format',
-        'docker',
-        '--pull=never',
-        '--layers=false',
-      ];
-      const { status, stdout, stderr } = await podman(
-        ...['build', ...common, ...buildArgs, ...flags, '--tag', tag, '--file', file, context],
-      );
-      if (status !== 0) throw new Error(`building ${tag} ended with ${status}:\n${stdout}\n${stderr}`);
-    },
-    run: (options) => podman(...runFlags(`kacme-${randomUUID().slice(0, 8)}`, options)),
+    build,
+    once,
+    run: (options) => podman(...runFlags(newName(), options)),
     start,
     size: async (image) => {
       const { stdout } = await podman('image', 'inspect', '--format', '{{.Size}}', image);
@@ -127,14 +151,6 @@ export async function startPodman(): Promise<TestPodman> {
     close,
     [Symbol.asyncDispose]: close,
   };
-}
-
-function mountsBelow(directory: string): readonly string[] {
-  return readFileSync('/proc/self/mounts', 'utf8')
-    .split('\n')
-    .map((line) => line.split(' ')[1] ?? '')
-    .filter((path) => path.startsWith(`${directory}/`))
-    .reverse();
 }
 
 function finish(command: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<Finished> {

@@ -1,0 +1,119 @@
+import { execFile } from 'node:child_process';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { BASE_IMAGES } from '../setup/containers.mjs';
+import { npmSecrets, type TestPodman } from './podman.ts';
+
+const run = promisify(execFile);
+const repository = join(import.meta.dirname, '..', '..');
+const standIn = join(repository, 'test/images/kolla-base');
+
+const TAGS = {
+  plain: 'localhost/kacme:test',
+  ssh: 'localhost/kacme-ssh:test',
+  // Names as kolla-build gives them, for its namespace and tag (test/images/kolla-base/kolla-build).
+  kollaBase: 'localhost/kacme-lab/base:latest',
+  kollaHaproxy: 'localhost/kacme-lab/haproxy:latest',
+  kolla: 'localhost/kacme-lab/kacme:latest',
+};
+
+/** The plain image on a base that has Node alone. */
+export async function plainImage(podman: TestPodman): Promise<string> {
+  const build = async () =>
+    podman.build({
+      file: join(repository, 'docker', 'Dockerfile'),
+      context: repository,
+      tag: TAGS.plain,
+      args: {
+        BUILD_BASE: BASE_IMAGES.debian,
+        BASE: BASE_IMAGES.nodeOnly,
+        VERSION: '1.2.3',
+        REVISION: 'abc',
+        CREATED: '2026-01-02T03:04:05Z',
+        SOURCE: 'https://git.example.org/kacme',
+      },
+      flags: await npmSecrets(podman.directory),
+    });
+  await podman.once(TAGS.plain, build);
+  return TAGS.plain;
+}
+
+/** The hardened sshd. */
+export async function sshImage(podman: TestPodman): Promise<string> {
+  const args = { BASE: BASE_IMAGES.debian };
+  const file = join(repository, 'docker/ssh/Dockerfile');
+  await podman.once(TAGS.ssh, () => podman.build({ file, context: repository, tag: TAGS.ssh, args }));
+  return TAGS.ssh;
+}
+
+async function kollaBase(podman: TestPodman): Promise<string> {
+  const args = { BASE: BASE_IMAGES.debian };
+  const file = join(standIn, 'Dockerfile');
+  await podman.once(TAGS.kollaBase, () =>
+    podman.build({ file, context: standIn, tag: TAGS.kollaBase, args }),
+  );
+  return TAGS.kollaBase;
+}
+
+/** HAProxy as Kolla has it. */
+export async function kollaHaproxyImage(podman: TestPodman): Promise<string> {
+  const args = { BASE: await kollaBase(podman) };
+  const context = join(repository, 'test/images/kolla-haproxy');
+  const file = join(context, 'Dockerfile');
+  await podman.once(TAGS.kollaHaproxy, () => podman.build({ file, context, tag: TAGS.kollaHaproxy, args }));
+  return TAGS.kollaHaproxy;
+}
+
+/** What a cloud that builds its own images may lay over the template: here, that Node comes from our own base. */
+const OVERRIDES = `{% extends parent_template %}
+{% set kacme_packages_append = ['tzdata'] %}
+{% block kacme_node %}
+COPY --from=${BASE_IMAGES.nodeOnly} /usr/local/bin/node /usr/local/bin/node
+{% endblock %}
+{% block kacme_footer %}
+RUN touch /footer-of-kacme
+{% endblock %}
+`;
+
+/** Renders and builds what docker/kolla holds, as kolla-build would, on a base with Kolla's contract. */
+export async function kollaImage(podman: TestPodman): Promise<string> {
+  const base = await kollaBase(podman);
+  const at = (name: string) => join(podman.directory, name);
+  const build = async () => {
+    const archive = await packKacme(podman.directory);
+    const conf = await readFile(join(repository, 'docker/kolla/kolla-build.conf'), 'utf8');
+    await writeFile(at('kolla-build.conf'), conf.replace(/^location = .*$/m, `location = /build/${archive}`));
+    await writeFile(at('overrides.j2'), OVERRIDES);
+    await mkdir(at('context'));
+    const mounts = [
+      `${podman.directory}:/build`,
+      `${repository}/docker/kolla:/kolla:ro`,
+      `${standIn}:/lab:ro`,
+    ];
+    const { status, stderr } = await podman.run({
+      image: base,
+      flags: mounts.flatMap((mount) => ['-v', mount]),
+      args: [
+        '/lab/kolla-build',
+        '/build/kolla-build.conf',
+        '/kolla/kacme',
+        '/build/overrides.j2',
+        '/build/context',
+      ],
+    });
+    if (status !== 0) throw new Error(`rendering the Kolla image ended with ${status}: ${stderr}`);
+    await podman.build({ file: at('context/Dockerfile'), context: at('context'), tag: TAGS.kolla });
+  };
+  await podman.once(TAGS.kolla, build);
+  return TAGS.kolla;
+}
+
+/** What `npm pack` makes of a fresh build, by its name in `directory`. */
+async function packKacme(directory: string): Promise<string> {
+  await run(process.execPath, ['build.mjs'], { cwd: repository });
+  const pack = ['pack', '--silent', '--ignore-scripts', '--pack-destination', directory];
+  await run('npm', pack, { cwd: repository });
+  const { version } = JSON.parse(await readFile(join(repository, 'package.json'), 'utf8'));
+  return `kacme-${version}.tgz`;
+}
