@@ -84,7 +84,7 @@ export class FileMemory {
     }
     const file = { stat, content };
     const sinceMs = same ? kept.sinceMs : nowMs;
-    const now = { file, sinceMs, readMs: nowMs, found: observeFile(file) };
+    const now = { file, sinceMs, readMs: nowMs, found: observeFile(file, kept?.found) };
     this.#kept.set(path, now);
     return now;
   }

@@ -4,6 +4,8 @@ import type { FileObservation } from '../domain/observation.ts';
 import { readBundlePem } from '../domain/x509.ts';
 import type { FileStat, HostSession } from '../ports/host-session.ts';
 
+type Present = Extract<FileObservation, { state: 'present' }>;
+
 /** A file as it lies on a host. */
 export interface HostFile {
   readonly stat: FileStat;
@@ -43,14 +45,10 @@ export async function readHostFile(
   return content === undefined ? undefined : { stat, content };
 }
 
-export function observeFile(file: HostFile): Extract<FileObservation, { state: 'present' }> {
+/** What was judged `before` is not judged again: to read a bundle's key takes longer than to read its file. */
+export function observeFile(file: HostFile, before?: Present): Present {
   const { mode, uid, gid } = file.stat;
-  return {
-    state: 'present',
-    sha256: createHash('sha256').update(file.content).digest('hex'),
-    mode,
-    uid,
-    gid,
-    content: readBundlePem(file.content.toString('utf8')),
-  };
+  const sha256 = createHash('sha256').update(file.content).digest('hex');
+  const content = before?.sha256 === sha256 ? before.content : readBundlePem(file.content.toString('utf8'));
+  return { state: 'present', sha256, mode, uid, gid, content };
 }

@@ -1,12 +1,7 @@
 import { KacmeError } from '../domain/errors.ts';
 import { HostError } from '../domain/host-error.ts';
 import type { DeploymentSpec, PoolSpec } from '../domain/model.ts';
-import type {
-  HostObservation,
-  PlaceObservation,
-  WorkerProcess,
-  WorkersObservation,
-} from '../domain/observation.ts';
+import type { HostObservation, PlaceObservation, WorkersObservation } from '../domain/observation.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { HostSession } from '../ports/host-session.ts';
 import type { FileMemory } from './file-memory.ts';
@@ -49,7 +44,7 @@ export async function observeHost(
             version: running.view.version,
             bufferBytes: running.view.bufferBytes,
             pendingTransaction: running.view.pending,
-            worker: workerOf(view, running.view),
+            worker: running.view.worker,
             workers: running.workers,
           }
         : { state: 'stopped', reason: running.stopped },
@@ -62,12 +57,6 @@ export async function observeHost(
       }),
     ),
   };
-}
-
-/** Undefined when HAProxy does not tell how long it runs. */
-function workerOf({ clock }: HostView, { pid, uptimeMs }: RuntimeView): WorkerProcess | undefined {
-  if (pid === undefined || uptimeMs === undefined) return undefined;
-  return { pid, startedMs: clock.monotonicMs() - uptimeMs };
 }
 
 type Running =

@@ -1,7 +1,7 @@
 import type { HostTrial } from '../domain/host-check.ts';
 import { HostError } from '../domain/host-error.ts';
 import { Lane } from '../domain/lane.ts';
-import type { LoadedCertificate } from '../domain/observation.ts';
+import type { LoadedCertificate, WorkerProcess } from '../domain/observation.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
@@ -54,9 +54,8 @@ export interface RuntimeApiOptions {
 /** What one round trip tells about a process. */
 export interface RuntimeView {
   readonly version: string;
-  /** Of the worker; undefined when it does not tell. */
-  readonly pid: number | undefined;
-  readonly uptimeMs: number | undefined;
+  /** Undefined when it does not tell how long it runs. */
+  readonly worker: WorkerProcess | undefined;
   /** `tune.bufsize`: a command with its payload must be smaller. */
   readonly bufferBytes: number;
   readonly pending: string | undefined;
@@ -93,6 +92,8 @@ export class RuntimeApi {
       signal,
     });
     const [info = '', pools = '', list = '', ...some] = first;
+    // At once: what else is asked may take longer than a restart.
+    const worker = this.#workerOf(info);
     const bufferBytes = this.#expect(`${step}: show pools`, pools, readBufferBytes(pools));
     const certificateList = readCertificateList(list);
     const rest = linesOf(shows.slice(COMMANDS_IN_FIRST_LINE), bufferBytes * LINE_SHARE);
@@ -102,8 +103,7 @@ export class RuntimeApi {
     ];
     return {
       version: this.#expect(`${step}: show info`, info, readVersion(info)),
-      pid: readPid(info),
-      uptimeMs: readUptimeMs(info),
+      worker,
       bufferBytes,
       pending: this.#expect(`${step}: show ssl cert`, list, certificateList).pending,
       known: certificateList?.paths ?? [],
@@ -111,6 +111,12 @@ export class RuntimeApi {
         paths.map((path, i) => [path, this.#certificate(step, path, certificates[i] ?? '', certificateList)]),
       ),
     };
+  }
+
+  #workerOf(info: string): WorkerProcess | undefined {
+    const [pid, uptimeMs] = [readPid(info), readUptimeMs(info)];
+    if (pid === undefined || uptimeMs === undefined) return undefined;
+    return { pid, startedMs: this.#clock.monotonicMs() - uptimeMs };
   }
 
   /** What this connection may do (management.txt section 9.3, `show cli level`); undefined when it does not tell. */

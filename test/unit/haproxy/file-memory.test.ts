@@ -45,6 +45,17 @@ test('an unchanged file is not read again once its time of change can tell every
   expect(file.reads).toBe(3);
 });
 
+test('what is read again and holds the same is not judged again', async ({ signal }) => {
+  const { look } = fixture();
+  const contentOf = async (atMs: number) => {
+    const found = await look(atMs, signal);
+    return found.state === 'present' ? found.content : undefined;
+  };
+  const first = await contentOf(0);
+  expect(first).toBeDefined();
+  expect(await contentOf(1 * SECOND_MS)).toBe(first);
+});
+
 test.for([
   { what: 'size', change: { content: 'other' } },
   { what: 'time of change', change: { content: 'two', mtimeMs: 51 * SECOND_MS } },
