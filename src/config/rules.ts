@@ -176,14 +176,18 @@ function deploymentRules(root: Plain): Mistake[] {
 /** A list that is replaced must not be what it lists. */
 function crtListRules(root: Plain): Mistake[] {
   const deployments = listOf(root.deployments).map(mapOf);
+  const placesIn = new Map<unknown, Set<string>>();
+  for (const deployment of deployments) {
+    const places = placesIn.get(deployment.pool) ?? new Set();
+    placesIn.set(deployment.pool, places);
+    for (const { places: own } of placesOf(deployment, [])) for (const place of own) places.add(place);
+  }
   return deployments.flatMap(({ pool, crtList, crtListFile }, index) => {
     const path = ['deployments', index];
     if (crtList === undefined && crtListFile !== undefined)
       return [{ path: [...path, 'crtListFile'], message: 'needs crtList, the name HAProxy knows it by' }];
     const file = crtListFile ?? crtList;
-    const bundles = deployments.filter((other) => other.pool === pool);
-    const at = bundles.flatMap((other) => placesOf(other, path)).flatMap(({ places }) => places);
-    if (!at.includes(`file ${String(file)}`)) return [];
+    if (placesIn.get(pool)?.has(`file ${String(file)}`) !== true) return [];
     const key = crtListFile === undefined ? 'crtList' : 'crtListFile';
     return [
       { path: [...path, key], message: 'is the path of a bundle: a list of certificates is another file' },
