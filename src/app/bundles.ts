@@ -54,7 +54,9 @@ type BundlesDeps = Pick<AppDeps, 'store' | 'clock' | 'random' | 'pki' | 'log'>;
 export class Bundles {
   readonly #deps: BundlesDeps;
   readonly #keep: number;
-  #known: Set<string> | undefined;
+  /** Fingerprints of kacme's own: those it has made active, and all of the store once `#history` resolves. */
+  readonly #known = new Set<string>();
+  #history: Promise<void> | undefined;
   readonly #desired = new Map<string, { readonly revision: number; readonly desired: Desired }>();
   readonly #looks = new WeakMap<CertificateSpec, SharedLook<Desired | undefined>>();
 
@@ -305,7 +307,7 @@ export class Bundles {
       'bundle activated',
     );
     for (const own of [facts, ...(alongWith.alsoOwn ?? [])])
-      this.#known?.add(own.fingerprint256).add(own.fingerprint1);
+      this.#known.add(own.fingerprint256).add(own.fingerprint1);
   }
 
   /** Throws `ERR_CERTIFICATE_UNUSABLE` for what is revoked or to be, or has a compromised key. */
@@ -345,17 +347,22 @@ export class Bundles {
     own: CertificateRecord,
     options: { signal: AbortSignal },
   ): Promise<ReadonlySet<string>> {
-    if (this.#known !== undefined) return this.#known;
+    this.#history ??= this.#readHistory(options);
     try {
-      const records = await listRecords(this.#deps.store, certificateRecord, [], options);
-      this.#known = new Set(records.flatMap(({ value }) => fingerprintsOf(value)));
+      await this.#history;
       return this.#known;
     } catch (error) {
+      this.#history = undefined;
       if (reportError(error).code !== 'ERR_STORE_CORRUPT') throw error;
       // Knowing less of its own only makes kacme leave more alone.
       this.#deps.log.warn({ err: error }, 'history of other certificates cannot be read');
       return new Set(fingerprintsOf(own));
     }
+  }
+
+  async #readHistory(options: { signal: AbortSignal }): Promise<void> {
+    const records = await listRecords(this.#deps.store, certificateRecord, [], options);
+    for (const { value } of records) for (const own of fingerprintsOf(value)) this.#known.add(own);
   }
 
   /** Keys of bundles beyond the kept number are destroyed; their fingerprints stay in the history. */

@@ -119,6 +119,31 @@ describe('activate', () => {
     expect(await storedIds(signal)).toEqual([]);
   });
 
+  test('the history of all is read once, however many certificates are asked for at the same moment', async ({
+    signal,
+  }) => {
+    const specs = ['a', 'b', 'c', 'd'].map((name) => ({ ...spec([`${name}.test`]), name }));
+    const former = new Bundles(3, app.deps);
+    for (const one of specs) await former.ensureSelfSigned(one, effect(signal));
+    const lists: string[] = [];
+    const { store } = app.deps;
+    const counting = Object.create(store, {
+      list: {
+        value: (prefix: string, options: { signal: AbortSignal }) => {
+          lists.push(prefix);
+          return store.list(prefix, options);
+        },
+      },
+      get: { value: store.get.bind(store) },
+    });
+
+    const bundles = new Bundles(3, { ...app.deps, store: counting });
+    const desired = await Promise.all(specs.map((one) => bundles.desired(one, { signal })));
+    const own = desired.map((one) => one?.place.facts.fingerprint256 ?? '');
+    expect([...(desired[0]?.place.history ?? [])]).toEqual(expect.arrayContaining(own));
+    expect(lists).toEqual(['certificate/']);
+  });
+
   test('never logs a key', async ({ signal }) => {
     await activate(new Bundles(3, app.deps), issued(), effect(signal));
     expect(JSON.stringify(app.logged())).not.toContain('PRIVATE KEY');
