@@ -12,6 +12,7 @@ import type { CanaryGate, RolloutName } from './canary.ts';
 import { ChangePauses } from './change-pauses.ts';
 import type { AppDeps } from './deps.ts';
 import { expectedFailure } from './expected-failure.ts';
+import type { Recalled } from './handshake-memory.ts';
 import { HostJournal, idOf, resultOf, type Target } from './host-journal.ts';
 import { Leftovers } from './leftovers.ts';
 import { failed, type Place } from './place.ts';
@@ -19,7 +20,7 @@ import { type ChangingPlace, PlaceChanges, type Settled } from './place-changes.
 import type { Roster } from './roster.ts';
 import { Verdicts } from './verdicts.ts';
 
-type PassOptions = EffectOptions & { readonly sparing: boolean };
+type PassOptions = EffectOptions & { readonly due?: Recalled | undefined };
 
 export interface FleetParts {
   readonly bundles: Bundles;
@@ -119,17 +120,20 @@ export class Fleet {
     },
   ): Promise<readonly PlaceResult[]> {
     using own = scopedSignal(signal);
-    const options = { signal: own.signal, mandate, sparing };
+    const options = { signal: own.signal, mandate };
     return await this.#hostLane(target).run(
       async () => {
         const brought = await this.#brought(target, awaited, sinceMs, options);
         if (brought !== undefined) return brought;
+        const startMs = this.#deps.clock.monotonicMs();
         const looked = await this.#look(target, options);
         if (looked === undefined) return this.#journal.resultsOfUnreachable(target);
         const results: PlaceResult[] = [];
         const places: PlaceStatus[] = [];
+        const recalled = sparing ? this.#verdicts.recall(target, looked.places) : undefined;
         for (const place of looked.places) {
-          const { status, action, inSync } = await this.#settle(target, place, options);
+          const due = recalled?.get(place);
+          const { status, action, inSync } = await this.#settle(target, place, { ...options, due });
           places.push(status);
           const done = this.#journal.doneTo(target, status, action, sinceMs);
           results.push(resultOf(target, status, done, inSync));
@@ -142,6 +146,11 @@ export class Fleet {
         );
         await this.#leftovers.endTransaction(target, looked.observation, options);
         this.#journal.record(target, looked.observation, places);
+        const durationMs = Math.round(this.#deps.clock.monotonicMs() - startMs);
+        this.#deps.log.debug(
+          { pool: target.pool.name, host: target.host.name, places: places.length, durationMs },
+          'host reconciled',
+        );
         return results;
       },
       { signal: options.signal },

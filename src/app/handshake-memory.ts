@@ -5,6 +5,8 @@ import type { Verification } from '../ports/haproxy-host.ts';
 const SETTLING_MS = 120_000;
 /** How long handshakes are believed after that. */
 const BELIEVED_MS = 300_000;
+/** Places of one host that are asked again in one pass; those that were not for longest. */
+const REPEATED_IN_PASS = 50;
 /** `show info` tells whole seconds. */
 const SAME_START_MS = 3_000;
 
@@ -23,28 +25,48 @@ interface Kept extends Presented {
   readonly verification: Verification;
 }
 
+/** What is due in a pass. */
+export type Recalled =
+  /** All handshakes. */
+  | { readonly state: 'new' }
+  /** One will do, since all were made with this process and this bundle. */
+  | { readonly state: 'known' }
+  /** None. */
+  | { readonly state: 'believed'; readonly verification: Verification };
+
 /**
  * Which places need handshakes in this pass. What a handshake alone can tell is that another process than the one behind the
  * socket answers: an old worker, which only a reload leaves behind, and a reload shows in the process id and its
  * start. So all handshakes are made after each change of process or bundle, and one in every pass for two minutes more;
- * then, as long as HAProxy says the same in every pass, one in five minutes.
+ * then, as long as HAProxy says the same in every pass, one in five minutes. Which process answers is the same question
+ * at every place of a host: of many, some are asked in a pass, in turn.
  */
 export class HandshakeMemory {
   readonly #kept = new Map<string, Kept>();
 
-  /** `new`: all handshakes are due. `known`: one will do, since all were made with this process and this bundle. */
-  recall(
-    key: string,
-    presented: Presented,
-    nowMs: number,
-  ):
-    | { readonly state: 'new' | 'known' }
-    | { readonly state: 'believed'; readonly verification: Verification } {
-    const kept = this.#kept.get(key);
-    if (kept === undefined || !isSame(kept, presented)) return { state: 'new' };
-    const settled = kept.atMs - kept.sinceMs >= SETTLING_MS;
-    if (!settled || nowMs - kept.atMs >= BELIEVED_MS) return { state: 'known' };
-    return { state: 'believed', verification: kept.verification };
+  /** For the places of one host. */
+  recall(places: ReadonlyMap<string, Presented>, nowMs: number): ReadonlyMap<string, Recalled> {
+    const known: { readonly key: string; readonly kept: Kept }[] = [];
+    const recalled = new Map<string, Recalled>();
+    for (const [key, presented] of places) {
+      const kept = this.#kept.get(key);
+      if (kept === undefined || !isSame(kept, presented)) recalled.set(key, { state: 'new' });
+      else {
+        const settled = kept.atMs - kept.sinceMs >= SETTLING_MS;
+        const due = !settled || nowMs - kept.atMs >= BELIEVED_MS;
+        if (due) known.push({ key, kept });
+        recalled.set(key, due ? { state: 'known' } : { state: 'believed', verification: kept.verification });
+      }
+    }
+    known.sort((a, b) => a.kept.atMs - b.kept.atMs);
+    for (const { key, kept } of known.slice(REPEATED_IN_PASS))
+      recalled.set(key, { state: 'believed', verification: kept.verification });
+    return recalled;
+  }
+
+  /** All handshakes are due again. */
+  forget(keys: Iterable<string>): void {
+    for (const key of keys) this.#kept.delete(key);
   }
 
   /** Whether all handshakes were made with this process, whatever it presented. */

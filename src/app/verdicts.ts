@@ -6,7 +6,7 @@ import type { Verification } from '../ports/haproxy-host.ts';
 import type { Desired } from './bundles.ts';
 import type { CanaryGate } from './canary.ts';
 import type { AppDeps } from './deps.ts';
-import { HandshakeMemory } from './handshake-memory.ts';
+import { HandshakeMemory, type Recalled } from './handshake-memory.ts';
 import { idOf, type Target } from './host-journal.ts';
 import { afterHandshakes, failed, type Place, placeIs, whenHalted, whenPaused } from './place.ts';
 
@@ -49,11 +49,25 @@ export class Verdicts {
     return halted === undefined ? placeIs(place, 'out of sync', reason) : whenHalted(place, halted, host);
   }
 
-  /** When nothing had to be changed, or must not be. `sparing`: former handshakes may be believed. */
+  /** Which handshakes are due where former ones may be believed. */
+  recall(target: Target, places: readonly Place[]): ReadonlyMap<Place, Recalled> {
+    const asked = places.flatMap((place) =>
+      place.desired !== undefined && place.decision?.action === 'none' && place.decision.memory
+        ? [{ place, key: keyOf(target, place), presented: presentedBy(place, place.desired) }]
+        : [],
+    );
+    const recalled = this.#handshakes.recall(
+      new Map(asked.map(({ key, presented }) => [key, presented])),
+      this.#deps.clock.monotonicMs(),
+    );
+    return new Map(asked.map(({ place, key }) => [place, recalled.get(key) ?? { state: 'new' }]));
+  }
+
+  /** When nothing had to be changed, or must not be. All handshakes are made unless less is due. */
   async unchanged(
     target: Target,
     place: Place,
-    options: Cancellable & { readonly sparing?: boolean },
+    options: Cancellable & { readonly due?: Recalled | undefined },
   ): Promise<PlaceStatus> {
     const { desired, decision, failure } = place;
     if (failure !== undefined) return failed(place, failure);
@@ -65,28 +79,26 @@ export class Verdicts {
     }
     if (decision.action === 'change') return placeIs(place, 'out of sync', decision.reason);
     if (!decision.memory) return this.#judgeFileOnly(target, place, desired, decision.reason, options);
-    const verification = options.sparing
-      ? await this.#verifySparingly(target, place, desired, options)
-      : await this.#verifyAnew(target, place, desired, options);
+    const { due = { state: 'new' } } = options;
+    const verification =
+      due.state === 'believed'
+        ? due.verification
+        : due.state === 'known'
+          ? await this.#verifyAgain(target, place, desired, options)
+          : await this.#verifyAnew(target, place, desired, options);
     return afterHandshakes(place, verification, decision.reason);
   }
 
-  async #verifySparingly(
+  /** When another process answers at one place, nothing is believed of the others of this host either. */
+  async #verifyAgain(
     target: Target,
     place: Place,
     desired: Desired,
     options: Cancellable,
   ): Promise<Verification> {
-    const recalled = this.#handshakes.recall(
-      keyOf(target, place),
-      presentedBy(place, desired),
-      this.#deps.clock.monotonicMs(),
-    );
-    if (recalled.state === 'believed') return recalled.verification;
-    if (recalled.state === 'known') {
-      const one = await this.#verify(target, place, desired, { ...options, handshakes: 1 });
-      if (one.state === 'verified') return this.#keep(target, place, desired, one);
-    }
+    const one = await this.#verify(target, place, desired, { ...options, handshakes: 1 });
+    if (one.state === 'verified') return this.#keep(target, place, desired, one);
+    this.#handshakes.forget(target.deployments.map((deployment) => keyOf(target, { deployment })));
     return this.#verifyAnew(target, place, desired, options);
   }
 
@@ -178,7 +190,8 @@ export class Verdicts {
   }
 }
 
-const keyOf = (target: Target, { deployment }: Place): string => `${idOf(target)} ${deployment.path}`;
+const keyOf = (target: Target, { deployment }: Pick<Place, 'deployment'>): string =>
+  `${idOf(target)} ${deployment.path}`;
 
 const presentedBy = ({ worker }: Place, desired: Desired) => ({
   fingerprint256: desired.place.facts.fingerprint256,

@@ -1,5 +1,5 @@
 import { beforeEach, expect, test } from 'vitest';
-import { HandshakeMemory } from '../../../src/app/handshake-memory.ts';
+import { HandshakeMemory, type Presented } from '../../../src/app/handshake-memory.ts';
 
 const MINUTE_MS = 60_000;
 const presented = { fingerprint256: 'aa', worker: { pid: 7, startedMs: 500 } };
@@ -10,22 +10,25 @@ beforeEach(() => {
   memory = new HandshakeMemory();
 });
 
+const recall = (key: string, asked: Presented, nowMs: number) =>
+  memory.recall(new Map([[key, asked]]), nowMs).get(key);
+
 /** Passes of two minutes, each with handshakes. */
 function settle(): void {
   for (const minute of [0, 1, 2]) memory.keep('host', presented, verified, minute * MINUTE_MS);
 }
 
 test('nothing is believed of a place that was never verified', () => {
-  expect(memory.recall('host', presented, 0)).toEqual({ state: 'new' });
+  expect(recall('host', presented, 0)).toEqual({ state: 'new' });
 });
 
 test('after all handshakes one is made in every pass, until two minutes of them agree', () => {
   for (const minute of [0, 1]) {
     memory.keep('host', presented, verified, minute * MINUTE_MS);
-    expect(memory.recall('host', presented, minute * MINUTE_MS)).toEqual({ state: 'known' });
+    expect(recall('host', presented, minute * MINUTE_MS)).toEqual({ state: 'known' });
   }
   memory.keep('host', presented, verified, 2 * MINUTE_MS);
-  expect(memory.recall('host', presented, 2 * MINUTE_MS)).toEqual({
+  expect(recall('host', presented, 2 * MINUTE_MS)).toEqual({
     state: 'believed',
     verification: verified,
   });
@@ -33,11 +36,11 @@ test('after all handshakes one is made in every pass, until two minutes of them 
 
 test('what is settled is asked again after five minutes, and told as it was seen with all handshakes', () => {
   settle();
-  expect(memory.recall('host', presented, 7 * MINUTE_MS - 1).state).toBe('believed');
-  expect(memory.recall('host', presented, 7 * MINUTE_MS).state).toBe('known');
+  expect(recall('host', presented, 7 * MINUTE_MS - 1)?.state).toBe('believed');
+  expect(recall('host', presented, 7 * MINUTE_MS)?.state).toBe('known');
   const one = { state: 'verified', handshakes: 1 } as const;
   expect(memory.keep('host', presented, one, 7 * MINUTE_MS)).toEqual(verified);
-  expect(memory.recall('host', presented, 8 * MINUTE_MS).state).toBe('believed');
+  expect(recall('host', presented, 8 * MINUTE_MS)?.state).toBe('believed');
 });
 
 test.each([
@@ -50,7 +53,7 @@ test.each([
   { when: 'HAProxy does not tell its process', other: { ...presented, worker: undefined } },
 ])('nothing is believed any more when $when', ({ other }) => {
   settle();
-  expect(memory.recall('host', other, 2 * MINUTE_MS)).toEqual({ state: 'new' });
+  expect(recall('host', other, 2 * MINUTE_MS)).toEqual({ state: 'new' });
 });
 
 test('a process is known by all handshakes that were made with it, whatever it presents next', () => {
@@ -69,13 +72,45 @@ test('a process is known by all handshakes that were made with it, whatever it p
 test('the start of a process is known to the second or two, and counts as the same', () => {
   settle();
   const other = { ...presented, worker: { pid: 7, startedMs: 2_400 } };
-  expect(memory.recall('host', other, 2 * MINUTE_MS).state).toBe('believed');
+  expect(recall('host', other, 2 * MINUTE_MS)?.state).toBe('believed');
 });
 
 test('one failure ends all belief, and another place keeps its own', () => {
   settle();
   for (const minute of [0, 2]) memory.keep('other', presented, verified, minute * MINUTE_MS);
   memory.keep('host', presented, { state: 'failed', reason: 'refused', answered: false }, 3 * MINUTE_MS);
-  expect(memory.recall('host', presented, 3 * MINUTE_MS).state).toBe('new');
-  expect(memory.recall('other', presented, 3 * MINUTE_MS).state).toBe('believed');
+  expect(recall('host', presented, 3 * MINUTE_MS)?.state).toBe('new');
+  expect(recall('other', presented, 3 * MINUTE_MS)?.state).toBe('believed');
+});
+
+test('of many known places of a host fifty are asked again in a pass, each in its turn', () => {
+  const places = new Map(Array.from({ length: 120 }, (_, i) => [`place ${i}`, presented] as const));
+  for (const key of places.keys()) memory.keep(key, presented, verified, 0);
+  const asked: number[] = [];
+  const seen = new Set<string>();
+  for (const minute of [1, 2, 3]) {
+    const recalled = memory.recall(places, minute * MINUTE_MS);
+    const known = [...recalled].filter(([, { state }]) => state === 'known').map(([key]) => key);
+    expect([...recalled.values()].filter(({ state }) => state === 'believed')).toHaveLength(
+      120 - known.length,
+    );
+    for (const key of known)
+      memory.keep(key, presented, { state: 'verified', handshakes: 1 }, minute * MINUTE_MS);
+    asked.push(known.length);
+    for (const key of known) seen.add(key);
+  }
+  expect(asked).toEqual([50, 50, 50]);
+  expect(seen).toEqual(new Set(places.keys()));
+});
+
+test('many places of a host that were never verified are all asked', () => {
+  const places = new Map(Array.from({ length: 120 }, (_, i) => [`place ${i}`, presented] as const));
+  const states = [...memory.recall(places, 0).values()].map(({ state }) => state);
+  expect(states).toEqual(Array(120).fill('new'));
+});
+
+test('what is forgotten is asked for anew', () => {
+  settle();
+  memory.forget(['host', 'unknown']);
+  expect(recall('host', presented, 2 * MINUTE_MS)).toEqual({ state: 'new' });
 });
