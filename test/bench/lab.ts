@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { stringify } from 'yaml';
 import { startFleet, type TestFleet } from '../support/fleet.ts';
-import { haproxyPaths } from '../support/haproxy.ts';
+import { type HaproxyOptions, haproxyPaths } from '../support/haproxy.ts';
 import { freePort, loopbackAddress } from '../support/net.ts';
 import { startPebble, type TestPebble } from '../support/pebble.ts';
 import { canHaveViews } from '../support/process.ts';
@@ -23,6 +23,8 @@ export interface LabOptions {
   readonly identifiers: readonly string[];
   /** The kacme that is measured. */
   readonly command: string;
+  /** More of each HAProxy's options. */
+  readonly haproxy?: Pick<HaproxyOptions, 'certificates' | 'wholeDirectory' | 'startWithinMs'>;
   /** What kacme reaches in place of each sshd, on an address of the same host. */
   readonly front?: (sshds: readonly Endpoint[]) => Promise<SshFront>;
 }
@@ -39,6 +41,8 @@ export interface InstallOptions {
   readonly certificates?: number;
   /** More hosts of the pool, listed before the others: none of them works. */
   readonly broken?: readonly Endpoint[];
+  /** More settings at the top of its configuration. */
+  readonly settings?: Readonly<Record<string, unknown>>;
 }
 
 /** A configuration with a store of its own. */
@@ -68,7 +72,7 @@ export interface Lab {
   close(): Promise<void>;
 }
 
-export async function startLab({ hosts, identifiers, command, front }: LabOptions): Promise<Lab> {
+export async function startLab({ hosts, identifiers, command, haproxy, front }: LabOptions): Promise<Lab> {
   const scratch = await scratchDirectory();
   const cleanup = [scratch.remove];
   const close = async () => {
@@ -89,7 +93,7 @@ export async function startLab({ hosts, identifiers, command, front }: LabOption
     const challengeBackend = `${challenge.address}:${challenge.port}`;
     const fleet = await startFleet(hosts, () => ({
       seenAt,
-      haproxy: { httpPort, tlsPort, challengeBackend, started: false },
+      haproxy: { ...haproxy, httpPort, tlsPort, challengeBackend, started: false },
     }));
     cleanup.push(fleet.close);
     const [first] = fleet.hosts;
@@ -105,7 +109,8 @@ export async function startLab({ hosts, identifiers, command, front }: LabOption
     await copyFile(fleet.identityFile, identity);
     await chmod(identity, 0o600);
     let installations = 0;
-    const install: Lab['install'] = async ({ deployed, storePath, certificates, broken = [] }) => {
+    const install: Lab['install'] = async (options) => {
+      const { deployed, storePath, certificates, broken = [], settings } = options;
       installations += 1;
       const directory = join(scratch.path, `store${installations}`);
       const configPath = join(scratch.path, `kacme${installations}.yaml`);
@@ -125,6 +130,7 @@ export async function startLab({ hosts, identifiers, command, front }: LabOption
         },
         operations: { listen: `${operations.address}:${operations.port}` },
         store: { file: storePath ?? directory },
+        ...settings,
       };
       await writeFile(configPath, stringify(config));
       const exitStatus = broken.length === 0 ? 0 : 3;

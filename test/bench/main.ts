@@ -4,6 +4,7 @@ import { type Benchmark, type BenchmarkOptions, FIFTY_HOSTS, FLEET_HOSTS } from 
 import { faulty } from './faulty.ts';
 import { fleet } from './fleet.ts';
 import { describeMachine, loadAverage } from './machine.ts';
+import { many } from './many.ts';
 import { order } from './order.ts';
 import { plan } from './plan.ts';
 import { judge, type ReportedMeasure, renderTable } from './report.ts';
@@ -19,6 +20,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   delayed,
   faulty,
   fleet,
+  many,
   startup,
   plan,
 ];

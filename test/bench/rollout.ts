@@ -169,7 +169,7 @@ async function follow(
 }
 
 /** SSH logins that the hosts have seen so far. */
-function logins({ fleet }: Lab): number {
+export function logins({ fleet }: Lab): number {
   const accepted = fleet.hosts.map(({ sshd }) => sshd.output().match(/Accepted publickey/g)?.length ?? 0);
   return accepted.reduce((sum, count) => sum + count, 0);
 }

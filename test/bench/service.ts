@@ -18,6 +18,8 @@ export interface BenchService {
   readonly pid: number;
   /** How many lines it has logged: `logged` can look from here on. */
   readonly lines: number;
+  /** What it has logged from there on. */
+  linesFrom(from: number): readonly LogLine[];
   /** The first line from `from` on that fits, as soon as it is logged; throws with the log's end after `withinMs` (30 s). */
   logged(fits: (line: LogLine) => boolean, options: LoggedOptions): Promise<LogLine>;
   /** All lines from `from` on that fit, as soon as there are `count`. */
@@ -112,6 +114,7 @@ export function startService(
     get lines() {
       return log.length;
     },
+    linesFrom: (from) => log.slice(from),
     logged: async (fits, options) => {
       const [line] = await loggedTimes(1, fits, options);
       if (line === undefined) throw new RangeError('one line was asked for');

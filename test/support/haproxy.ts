@@ -19,6 +19,8 @@ export interface HaproxyOptions {
   readonly bundlePem?: string | undefined;
   /** False: everything is prepared, `start` starts it. */
   readonly started?: boolean;
+  /** How long a start may take; 10 s. */
+  readonly startWithinMs?: number;
   readonly address?: string;
   readonly tlsPort?: number;
   /** Pebble asks every host at the same port: give all of them the one it was started with. */
@@ -135,6 +137,7 @@ export async function startHaproxy(options: HaproxyOptions = {}): Promise<TestHa
       account,
       view: options.seenAt === undefined ? undefined : { directory, at: options.seenAt },
       ready: async (output) => (await servingWorker(output)) !== undefined,
+      readyWithinMs: options.startWithinMs,
     });
   };
   const command = (text: string) => haproxyCommand(place.socketPath, text);

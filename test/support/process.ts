@@ -13,6 +13,8 @@ export interface ProcessOptions {
   readonly view?: View | undefined;
   /** Asked until it is true; gets stdout and stderr so far. */
   readonly ready: (output: string) => boolean | Promise<boolean>;
+  /** 10 s unless given. */
+  readonly readyWithinMs?: number | undefined;
 }
 
 /**
@@ -53,8 +55,11 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
     gone = true;
   });
   try {
-    const state = await eventually(`${options.name} is ready`, async () =>
-      gone ? 'gone' : (await options.ready(running.output())) && 'ready',
+    const { ready, readyWithinMs: timeoutMs } = options;
+    const state = await eventually(
+      `${options.name} is ready`,
+      async () => (gone ? 'gone' : (await ready(running.output())) && 'ready'),
+      timeoutMs === undefined ? {} : { timeoutMs },
     );
     if (state === 'gone') throw new Error(`${options.name} ended at once`);
     return running;
