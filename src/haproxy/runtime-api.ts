@@ -54,6 +54,8 @@ export interface RuntimeApiOptions {
 /** What one round trip tells about a process. */
 export interface RuntimeView {
   readonly version: string;
+  /** Of the worker; undefined when it does not tell. */
+  readonly pid: number | undefined;
   /** Undefined when it does not tell how long it runs. */
   readonly worker: WorkerProcess | undefined;
   /** `tune.bufsize`: a command with its payload must be smaller. */
@@ -103,6 +105,7 @@ export class RuntimeApi {
     ];
     return {
       version: this.#expect(`${step}: show info`, info, readVersion(info)),
+      pid: readPid(info),
       worker,
       bufferBytes,
       pending: this.#expect(`${step}: show ssl cert`, list, certificateList).pending,
