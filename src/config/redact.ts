@@ -1,4 +1,5 @@
 import { stringify } from 'yaml';
+import type { MaintenanceWindow } from '../domain/maintenance-window.ts';
 import type {
   DeploymentSpec,
   DiscoverySpec,
@@ -8,6 +9,7 @@ import type {
   KacmeConfig,
   PoolSpec,
   ProxySpec,
+  ReloadSpec,
   SelfCheckSpec,
   VerifySpec,
 } from '../domain/model.ts';
@@ -100,6 +102,8 @@ function describePool({
   ssh,
   haproxy,
   verify,
+  reload,
+  maintenanceWindow,
   parallel,
   stopAfter,
 }: PoolSpec): ConfigInput['pools'][string] {
@@ -121,10 +125,36 @@ function describePool({
     },
     haproxy: describeHaproxy(haproxy),
     verify: describeVerify(verify),
+    // Where only some hosts have a master socket, what is not said is what makes them reload.
+    ...(hosts.some(({ overrides }) => overrides?.reload !== undefined)
+      ? {}
+      : { reload: describeReload(reload) }),
+    ...(maintenanceWindow && { maintenanceWindow: describeWindow(maintenanceWindow) }),
     parallel,
     stopAfter,
   };
 }
+
+type PoolInput = ConfigInput['pools'][string];
+
+function describeReload(reload: ReloadSpec | undefined): PoolInput['reload'] {
+  if (reload === undefined) return 'off';
+  const { command, prepare, validate, on, timeoutMs } = reload;
+  return {
+    ...(command && { command: [...command] }),
+    ...(prepare && { prepare: [...prepare] }),
+    ...(validate && { validate: [...validate] }),
+    on,
+    timeout: formatDuration(timeoutMs),
+  };
+}
+
+function describeWindow({ days, fromMinute, toMinute, timezone }: MaintenanceWindow) {
+  return { days: [...days], from: timeOfDay(fromMinute), to: timeOfDay(toMinute), timezone };
+}
+
+const timeOfDay = (minutes: number): string =>
+  [Math.floor(minutes / 60), minutes % 60].map((part) => String(part).padStart(2, '0')).join(':');
 
 function describeDiscovery(source: DiscoverySpec): ConfigInput['pools'][string]['hosts'] {
   if (source.kind === 'file') return { file: source.path };
@@ -188,13 +218,14 @@ function describeDeployments({ deployments, certificates }: KacmeConfig): Config
 }
 
 function describeDeployment(deployment: DeploymentSpec): ConfigInput['deployments'][number] {
-  const { certificate, pool, path, file, copies, mode, owner, group, takeOver } = deployment;
+  const { certificate, pool, path, file, copies, crtList, mode, owner, group, takeOver } = deployment;
   return {
     certificate,
     pool,
     path,
     file,
     copies: [...copies],
+    ...(crtList && { crtList: crtList.path, crtListFile: crtList.file }),
     mode: `0${mode.toString(8)}`,
     owner,
     group,

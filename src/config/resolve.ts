@@ -92,7 +92,9 @@ function resolvePool(pool: PoolOutput, name: string): PoolSpec {
   const defaultPort = ssh?.port ?? 22;
   const { hosts = [{ host: '127.0.0.1' }] } = pool;
   if (!Array.isArray(hosts)) return { ...shared, hosts: [], discovery: resolveDiscovery(hosts, defaultPort) };
-  return { ...shared, hosts: hosts.map((host) => resolveHost(host, shared, defaultPort)) };
+  // The master socket reloads by itself unless the operator does not want it, a host's own one too.
+  const own = pool.reload === undefined ? { reload: BY_MASTER } : {};
+  return { ...shared, hosts: hosts.map((host) => resolveHost(host, shared, defaultPort, own)) };
 }
 
 const DEFAULT_REFRESH_MS = 60_000;
@@ -123,17 +125,17 @@ function resolveWindow({ maintenanceWindow }: PoolOutput): Pick<PoolSpec, 'maint
   return { maintenanceWindow: { ...rest, fromMinute, toMinute } };
 }
 
-/** The master socket reloads by itself unless the operator does not want it. */
+const BY_MASTER: ReloadSpec = {
+  command: undefined,
+  prepare: undefined,
+  validate: undefined,
+  on: 'host',
+  timeoutMs: 30_000,
+};
+
 function resolveReload({ reload, haproxy }: PoolOutput): ReloadSpec | undefined {
-  const byMaster = {
-    command: undefined,
-    prepare: undefined,
-    validate: undefined,
-    on: 'host',
-    timeoutMs: 30_000,
-  } as const;
   if (reload === 'off' || (reload === undefined && haproxy.masterSocket === undefined)) return undefined;
-  if (reload === undefined || reload === 'masterSocket') return byMaster;
+  if (reload === undefined || reload === 'masterSocket') return BY_MASTER;
   const { command, prepare, validate, on, timeout } = reload;
   return { command, prepare, validate, on, timeoutMs: timeout };
 }
@@ -142,6 +144,7 @@ function resolveHost(
   { host: address, port, ...settings }: HostOutput,
   pool: Omit<PoolSpec, 'hosts'>,
   defaultPort: number,
+  ofMasterSocket: Pick<PoolSpec, 'reload'> | Record<never, never>,
 ): HostSpec {
   const { name, user, identity, sftp, haproxy, verify } = settings;
   const login = given({ user, identity, sftp });
@@ -150,6 +153,7 @@ function resolveHost(
     ssh: pool.ssh !== undefined && Object.keys(login).length > 0 ? { ...pool.ssh, ...login } : undefined,
     haproxy: haproxy && { ...pool.haproxy, ...given(haproxy) },
     verify: verify && { ...pool.verify, ...given({ ...how, timeoutMs }) },
+    ...(haproxy?.masterSocket === undefined || pool.reload !== undefined ? {} : ofMasterSocket),
   });
   return {
     name: name ?? address,

@@ -74,7 +74,7 @@ export interface HostSpec {
   /** Under which its host key may be pinned besides the address: the target of the SRV record that led to it. */
   readonly hostKeyName?: string;
   /** In what the host differs from its pool, each section whole: see `effectivePool`. */
-  readonly overrides?: Partial<Pick<PoolSpec, 'ssh' | 'haproxy' | 'verify'>>;
+  readonly overrides?: Partial<Pick<PoolSpec, 'ssh' | 'haproxy' | 'verify' | 'reload'>>;
 }
 
 export interface SshSpec {

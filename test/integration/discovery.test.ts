@@ -1,17 +1,19 @@
 import { appendFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { Status } from '../../src/domain/status.ts';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import type { Status, Summary } from '../../src/domain/status.ts';
 import { connectControl } from '../../src/http/control-client.ts';
 import { type DnsZone, NAME, SERVICE, startDnsZone, targetOf } from '../support/dns-zone.ts';
 import { eventually } from '../support/eventually.ts';
+import { haproxyPaths } from '../support/haproxy.ts';
 import type { TestHost } from '../support/host.ts';
-import type { TestService } from '../support/kacme.ts';
+import { SEEN_AT, type TestService } from '../support/kacme.ts';
 import { type LabKacme, labKacme } from '../support/lab-kacme.ts';
 import { scrape } from '../support/metrics.ts';
 import { freePort, loopbackAddress } from '../support/net.ts';
 import { selfSigned } from '../support/pem.ts';
 import { type ScratchDirectory, scratchDirectory } from '../support/scratch.ts';
+import { startSocketGate } from '../support/socket-gate.ts';
 
 let lab: LabKacme;
 let zone: DnsZone;
@@ -22,7 +24,11 @@ let third: TestHost;
 
 beforeAll(async () => {
   const port = await freePort(loopbackAddress());
-  lab = await labKacme({ hosts: 3, bundlePem: selfSigned('site.test').bundlePem, sshd: { port } });
+  lab = await labKacme({
+    hosts: 3,
+    bundlePem: selfSigned('site.test').bundlePem,
+    sshd: { port, forward: [haproxyPaths(SEEN_AT).socketPath, join(SEEN_AT, 'gated.sock')] },
+  });
   const [a, b, c] = lab.fleet.hosts;
   if (a === undefined || b === undefined || c === undefined) throw new Error('the lab has three hosts');
   [first, second, third] = [a, b, c];
@@ -53,9 +59,9 @@ afterEach(async () => {
 const bySrv = () => ({ srv: SERVICE, resolvers: [zone.server], refresh: '1s' });
 const byName = () => ({ dns: NAME, resolvers: [zone.server], refresh: '1s' });
 
-async function serve(hosts: object): Promise<TestService> {
+async function serve(hosts: object, pool: object = {}): Promise<TestService> {
   const port = first.sshd.port;
-  await lab.kacme.overlay({ pools: { lb: { hosts, ssh: { port } } } });
+  await lab.kacme.overlay({ pools: { lb: { hosts, ssh: { port }, ...pool } } });
   service = await lab.kacme.serve();
   return service;
 }
@@ -257,6 +263,52 @@ describe('hosts by a file', () => {
     await logged('host leaves the pool', { host: third.address });
     await present(addresses(first));
   }, 60_000);
+
+  test('let a canary that leaves while it leads finish, or be lost, and the others follow', async () => {
+    const gates = await Promise.all(
+      lab.fleet.hosts.map(({ directory, haproxy }) =>
+        startSocketGate(join(directory, 'gated.sock'), haproxy.socketPath),
+      ),
+    );
+    onTestFinished(async () => void (await Promise.all(gates.map((gate) => gate.close()))));
+    const everybody = lab.fleet.hosts.map(({ address }) => address);
+    await write(everybody);
+    const haproxy = { socket: join(SEEN_AT, 'gated.sock') };
+    const { logged, log } = await serve({ file: hostsFile() }, { haproxy });
+    await settledWith(everybody);
+
+    for (const fate of ['finishes', 'is lost'] as const) {
+      const holds = gates.map((gate) => gate.hold(/^set ssl cert/, 'before'));
+      const renewal = lab.kacme.run('renew', '--force', '--json');
+      const canary = await Promise.race(holds.map(async ({ reached }, i) => reached.then(() => i)));
+      const leaving = lab.fleet.hosts[canary];
+      if (leaving === undefined) throw new Error('every hold is of a host');
+      const staying = everybody.filter((address) => address !== leaving.address);
+      await write(staying);
+      await logged('host leaves the pool', { host: leaving.address });
+      await present(staying);
+      if (fate === 'is lost') await leaving.sshd.stop();
+      for (const { release } of holds) release();
+      const { status, stdout } = await renewal;
+      const { places } = JSON.parse(stdout) as Summary;
+      const results = Object.fromEntries(places.map((place) => [place.host, place.inSync]));
+      expect({ fate, status, results }).toEqual({
+        fate,
+        status: fate === 'finishes' ? 0 : 3,
+        results: Object.fromEntries(
+          everybody.map((address) => [address, address !== leaving.address || fate === 'finishes']),
+        ),
+      });
+      await settledWith(staying);
+      await eventually('nobody is connected to it any more', () => leaving.sshd.pids().length <= 1);
+      if (fate === 'is lost') await leaving.sshd.start();
+      await write(everybody);
+      await logged('host joins the pool', { host: leaving.address });
+      await settledWith(everybody);
+      expect(new Set(await lab.served()).size).toBe(1);
+    }
+    expect(log().filter(({ msg }) => msg === 'canary chosen').length).toBeGreaterThan(2);
+  }, 90_000);
 });
 
 describe('without a service', () => {

@@ -183,7 +183,22 @@ store: { file: /var/lib/kacme }
       ssh: { ...pool.ssh, user: 'other', identity: { env: 'ID' } },
       haproxy: { socket: '/s', masterSocket: '/m' },
       verify: { connect: ['{host}:443'], handshakes: 1, timeoutMs: 5_000 },
+      // By its own master socket.
+      reload: { command: undefined, prepare: undefined, validate: undefined, on: 'host', timeoutMs: 30_000 },
     });
+  });
+
+  test.each([
+    { reload: 'off', expected: undefined },
+    { reload: '{ command: [reload] }', expected: { command: ['reload'] } },
+  ])('never reloads a host by its master socket where the pool says $reload', ({ reload, expected }) => {
+    const hosts = `[{ host: 10.0.0.13, haproxy: { masterSocket: /m } }]\n    reload: ${reload}`;
+    const pool = poolOf(parse(valid('[10.0.0.11]', hosts)), 'lb');
+    const [host] = pool?.hosts ?? [];
+    if (pool === undefined || host === undefined) throw new Error('the pool has a host');
+    const effective = effectivePool(pool, host).reload;
+    if (expected === undefined) expect(effective).toBeUndefined();
+    else expect(effective).toMatchObject(expected);
   });
 
   test.each([

@@ -41,10 +41,12 @@ pools:
         verify: { connect: ["[::1]:443"], handshakes: 2, timeout: 3s }
     ssh: { user: u, port: 2222, identity: { file: /id }, knownHosts: /kh, connectTimeout: 1m, sftp: { exec: /sftp }, jump: ["v@[fd00::1]:2022", { host: b, identity: { env: B }, knownHosts: /kb }] }
     haproxy: { socket: /s, masterSocket: /m }
+    reload: { command: [docker, kill, -s, USR2, haproxy], prepare: [set configs], validate: [haproxy, -c], on: kacme, timeout: 90s }
+    maintenanceWindow: { days: [sat, sun], from: "22:05", to: "04:00", timezone: Europe/Berlin }
     parallel: 2
     stopAfter: 5
 deployments:
-  - { certificate: one, pool: far, path: /p, file: /f, copies: [/c], mode: "0440", owner: 0, group: 42454, takeOver: true }
+  - { certificate: one, pool: far, path: /p, file: /f, copies: [/c], crtList: /l, crtListFile: /fl, mode: "0440", owner: 0, group: 42454, takeOver: true }
   - { certificate: both, pool: near, path: { ecdsa: /e, rsa: /r } }
   - { certificate: both, pool: far, path: { ecdsa: /e, rsa: /r }, file: { ecdsa: /fe, rsa: /fr }, copies: { ecdsa: [/ce], rsa: [] } }
 challenge: { listen: "[::1]:8081", resolvers: [10.0.0.2, "[2606:4700::1111]:5353"], selfCheck: { via: "http://10.0.0.10", passes: 3 } }
@@ -64,6 +66,12 @@ test.each([
   ['one with hosts by SRV records', valid('[10.0.0.11]', '{ srv: _ssh._tcp.a.test, resolvers: [10.0.0.2] }')],
   ['one with hosts by name', valid('[10.0.0.11]', '{ dns: a.test, refresh: 5s }')],
   ['one with hosts by a file', valid('[10.0.0.11]', '{ file: /hosts }')],
+  ['one that never reloads', valid('{ socket: /s }', '{ socket: /s, masterSocket: /m }\n    reload: off')],
+  ['one that reloads by the master socket', valid('{ socket: /s }', '{ masterSocket: /m }')],
+  [
+    'one where some hosts have a master socket',
+    valid('[10.0.0.11]', '[10.0.0.11, { host: 10.0.0.12, haproxy: { masterSocket: /m } }]'),
+  ],
   ['one with no limits', valid('    contact', '    limits: none\n    contact')],
   ['one without a limit', valid('    contact', '    limits: { certificatesPerSet: none }\n    contact')],
   ['the starter', STARTER_CONFIG],
@@ -71,6 +79,15 @@ test.each([
   const config = load(text);
   expect(load(describeConfig(config))).toEqual(config);
   expect(load(JSON.stringify(effectiveConfig(config)))).toEqual(config);
+});
+
+test('how HAProxy is reloaded and where certificates are listed is shown', () => {
+  const shown = parse(describeConfig(load(EVERYTHING)));
+  expect(shown.pools.far.reload).toMatchObject({ command: ['docker', 'kill', '-s', 'USR2', 'haproxy'] });
+  expect(shown.pools.near.reload).toEqual({ on: 'host', timeout: '30s' });
+  expect(shown.pools.far.maintenanceWindow).toMatchObject({ from: '22:05', to: '04:00' });
+  expect(shown.deployments[0]).toMatchObject({ crtList: '/l', crtListFile: '/fl' });
+  expect(parse(describeConfig(load(VALID))).pools.lb.reload).toBe('off');
 });
 
 test('defaults are shown, with units', () => {
