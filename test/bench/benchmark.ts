@@ -8,7 +8,7 @@ export interface Measure {
   /** Stable, for whoever compares JSON reports. */
   readonly name: string;
   readonly title: string;
-  readonly unit: 'ms' | 'MB' | 'round trips' | 'handshakes';
+  readonly unit: 'ms' | 'MB' | 'round trips' | 'handshakes' | 'requests';
   /** The median should not be above it; undefined where the number only explains another. */
   readonly target: number | undefined;
   readonly samples: readonly number[];

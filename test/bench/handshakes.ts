@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect, createSecureContext } from 'node:tls';
+import { connect, createSecureContext, type SecureVersion } from 'node:tls';
 
 export interface Endpoint {
   readonly address: string;
@@ -35,6 +35,45 @@ export async function presentedAt({ address, port }: Endpoint, servername: strin
       fingerprint256: fingerprint256.replaceAll(':', '').toLowerCase(),
       names: subjectaltname.split(', ').map((name) => name.replace(/^DNS:/, '')),
     };
+  } finally {
+    socket.destroy();
+  }
+}
+
+/** Whether a host lets a client take up the TLS session of its connection before. */
+export async function resumes(endpoint: Endpoint): Promise<boolean> {
+  for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
+    const { session } = await visit(endpoint, version, undefined);
+    if (session !== undefined && (await visit(endpoint, version, session)).reused) return true;
+  }
+  return false;
+}
+
+/** To the end of an answer: TLS 1.3 gives its tickets after the handshake (RFC 8446 section 4.6.1). */
+async function visit(
+  { address, port }: Endpoint,
+  version: SecureVersion,
+  session: Buffer | undefined,
+): Promise<{ readonly session: Buffer | undefined; readonly reused: boolean }> {
+  const socket = connect({
+    host: address,
+    port,
+    rejectUnauthorized: false,
+    minVersion: version,
+    maxVersion: version,
+    ...(session === undefined ? {} : { session }),
+  });
+  try {
+    let given: Buffer | undefined;
+    socket.on('session', (one: Buffer) => {
+      given = one;
+    });
+    socket.setTimeout(5_000, () => socket.destroy(new Error(`no answer from ${address}:${port} within 5 s`)));
+    await once(socket, 'secureConnect');
+    socket.end('GET / HTTP/1.0\r\n\r\n');
+    socket.resume();
+    await once(socket, 'end');
+    return { session: given, reused: socket.isSessionReused() };
   } finally {
     socket.destroy();
   }

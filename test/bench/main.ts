@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { type Benchmark, type BenchmarkOptions, FIFTY_HOSTS, FLEET_HOSTS } from './benchmark.ts';
 import { faulty } from './faulty.ts';
 import { fleet } from './fleet.ts';
+import { load } from './load.ts';
 import { describeMachine, loadAverage } from './machine.ts';
 import { many } from './many.ts';
 import { order } from './order.ts';
@@ -21,6 +22,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   faulty,
   fleet,
   many,
+  load,
   startup,
   plan,
 ];
