@@ -237,7 +237,7 @@ export class Fleet {
     return { observation, places };
   }
 
-  /** A damaged record keeps its own place from being decided, and no other one. */
+  /** A damaged record, or a file that cannot be read, keeps its own place from being decided, and no other one. */
   async #decide(
     target: Target,
     deployment: DeploymentSpec,
@@ -258,6 +258,8 @@ export class Fleet {
     try {
       const desired = spec && (await this.#bundles.desired(spec, { signal }));
       if (desired === undefined) return unknown;
+      const failure = observation.unreadable?.[deployment.path];
+      if (failure !== undefined) return { ...unknown, desired, failure };
       const { generation } = desired.place;
       const paused = await this.#pauses.of(target, deployment, generation, { signal });
       const reload = this.#pauses.reload(target);

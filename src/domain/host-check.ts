@@ -124,6 +124,8 @@ function judgeDirectories({ trial, deployments, observation }: HostFacts, findin
 }
 
 function judgeFiles({ observation }: HostFacts, deployment: DeploymentSpec, findings: Findings): void {
+  const unreadable = observation.unreadable?.[deployment.path];
+  if (unreadable !== undefined) findings.error('file', unreadable);
   const place = observation.places[deployment.path];
   if (place === undefined) return;
   judgeFile(deployment.file, place.file, deployment, findings);

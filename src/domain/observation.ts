@@ -1,3 +1,4 @@
+import type { KacmeError } from './errors.ts';
 import type { CertificateFacts } from './x509.ts';
 
 /** What one host was seen to hold. It may be lost at any time: looking again gives it back. */
@@ -20,6 +21,8 @@ export interface HostObservation {
     | { readonly state: 'stopped'; readonly reason: string };
   /** By `DeploymentSpec.path`. */
   readonly places: Readonly<Record<string, PlaceObservation>>;
+  /** Why places are not among them: a file that the account may not read, a directory where a file should be. */
+  readonly unreadable?: Readonly<Record<string, KacmeError>>;
 }
 
 /** The process behind the socket: a reload and a restart both make another one. */

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { KacmeError } from '../domain/errors.ts';
 import { HostError } from '../domain/host-error.ts';
 import type { FileObservation } from '../domain/observation.ts';
 import { readBundlePem } from '../domain/x509.ts';
@@ -43,6 +44,21 @@ export async function readHostFile(
   if (stat === undefined) return undefined;
   const content = await session.readFile(path, { signal });
   return content === undefined ? undefined : { stat, content };
+}
+
+/** Resolves to the error when this file alone is the matter; throws what concerns the whole host. */
+export async function unlessUnreadable<T>(
+  session: HostSession,
+  read: Promise<T>,
+  { signal }: { signal: AbortSignal },
+): Promise<T | KacmeError> {
+  try {
+    return await read;
+  } catch (error) {
+    const ofFile = error instanceof KacmeError && error.code === 'ERR_HOST_FILES';
+    if (!ofFile || signal.aborted || session.closed.aborted) throw error;
+    return error;
+  }
 }
 
 /** What was judged `before` is not judged again: to read a bundle's key takes longer than to read its file. */

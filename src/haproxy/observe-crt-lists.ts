@@ -1,8 +1,9 @@
+import { KacmeError } from '../domain/errors.ts';
 import type { DeploymentSpec } from '../domain/model.ts';
 import type { CrtListObservation } from '../domain/observation.ts';
 import type { HostSession } from '../ports/host-session.ts';
 import { pathsInCrtList } from './answers.ts';
-import { readHostFile } from './host-file.ts';
+import { readHostFile, unlessUnreadable } from './host-file.ts';
 import type { RuntimeApi } from './runtime-api.ts';
 
 /** What the crt-lists of some deployments name in HAProxy's memory, by `DeploymentSpec.path`. */
@@ -29,16 +30,18 @@ export async function lookAtCrtLists(
   );
 }
 
-/** The paths that the files of the deployments' lists name, by the file. */
+/** The paths that the files of the deployments' lists name, by the file; why it cannot be read where it cannot. */
 export async function readCrtListFiles(
   session: HostSession,
   host: string,
   deployments: readonly DeploymentSpec[],
   options: { signal: AbortSignal },
-): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
+): Promise<ReadonlyMap<string, ReadonlySet<string> | KacmeError>> {
   const files = new Set(deployments.flatMap(({ crtList }) => (crtList ? [crtList.file] : [])));
-  const read = async (path: string): Promise<[string, ReadonlySet<string>]> => {
-    const file = await readHostFile(session, host, path, options);
+  const read = async (path: string): Promise<[string, ReadonlySet<string> | KacmeError]> => {
+    const reading = readHostFile(session, host, path, options);
+    const file = await unlessUnreadable(session, reading, options);
+    if (file instanceof KacmeError) return [path, file];
     return [path, new Set(pathsInCrtList(file?.content.toString('utf8') ?? ''))];
   };
   return new Map(await Promise.all(Array.from(files, read)));

@@ -6,6 +6,7 @@ import type { Clock } from '../ports/clock.ts';
 import type { HostSession } from '../ports/host-session.ts';
 import type { FileMemory } from './file-memory.ts';
 import type { Connect } from './haproxy-socket.ts';
+import { unlessUnreadable } from './host-file.ts';
 import { MasterCli } from './master-cli.ts';
 import { type ListedPaths, lookAtCrtLists, readCrtListFiles } from './observe-crt-lists.ts';
 import { RuntimeApi, type RuntimeApiOptions, type RuntimeView } from './runtime-api.ts';
@@ -19,7 +20,10 @@ export interface HostView {
   readonly clock: Clock;
 }
 
-/** The files and HAProxy's memory, read side by side. Changes nothing. */
+/**
+ * The files and HAProxy's memory, read side by side. Changes nothing. A file that cannot be read keeps its own place
+ * from being observed, and no other one; when none can be, the host cannot.
+ */
 export async function observeHost(
   view: HostView,
   memory: FileMemory,
@@ -30,12 +34,30 @@ export async function observeHost(
   const [running, lists, ...files] = await Promise.all([
     observeHaproxy(view, deployments, { signal }),
     readCrtListFiles(session, label, deployments, { signal }),
-    ...deployments.map(({ file, copies }) =>
-      Promise.all([file, ...copies].map((path) => memory.observe(session, label, path, { signal }))),
-    ),
+    ...deployments.map(({ file, copies }) => {
+      const reading = [file, ...copies].map((path) => memory.observe(session, label, path, { signal }));
+      return unlessUnreadable(session, Promise.all(reading), { signal });
+    }),
   ]);
   const loaded = 'view' in running ? running.view.loaded : new Map();
   const listed: ListedPaths = 'view' in running ? running.listed : new Map();
+  const places: Record<string, PlaceObservation> = {};
+  const unreadable: Record<string, KacmeError> = {};
+  for (const [i, { path, crtList: list }] of deployments.entries()) {
+    const found = files[i] ?? [];
+    const inList = list && lists.get(list.file);
+    const failure = [found, inList].find((one) => one instanceof KacmeError);
+    if (failure !== undefined) {
+      unreadable[path] = failure;
+      continue;
+    }
+    const [file = { state: 'absent' }, ...copies] = found instanceof KacmeError ? [] : found;
+    const inFile = !(inList instanceof KacmeError) && inList?.has(path) === true;
+    const crtList = list === undefined ? {} : { crtList: { inFile, inMemory: listed.get(path) } };
+    places[path] = { file, copies, loaded: loaded.get(path), ...crtList };
+  }
+  const [failure] = Object.values(unreadable);
+  if (failure !== undefined && Object.keys(places).length === 0) throw failure;
   return {
     haproxy:
       'view' in running
@@ -48,14 +70,8 @@ export async function observeHost(
             workers: running.workers,
           }
         : { state: 'stopped', reason: running.stopped },
-    places: Object.fromEntries(
-      deployments.map(({ path, crtList: list }, i): [string, PlaceObservation] => {
-        const [file = { state: 'absent' }, ...copies] = files[i] ?? [];
-        const inFile = list !== undefined && lists.get(list.file)?.has(path) === true;
-        const crtList = list === undefined ? {} : { crtList: { inFile, inMemory: listed.get(path) } };
-        return [path, { file, copies, loaded: loaded.get(path), ...crtList }];
-      }),
-    ),
+    places,
+    ...(failure === undefined ? {} : { unreadable }),
   };
 }
 

@@ -1,8 +1,8 @@
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, readdir, readFile, rm } from 'node:fs/promises';
+import { chmod, chown, readdir, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, onTestFinished, test } from 'vitest';
 import type { PlaceResult, Summary } from '../../src/domain/status.ts';
@@ -10,6 +10,7 @@ import { eventually } from '../support/eventually.ts';
 import type { TestHost } from '../support/host.ts';
 import { type Finished, SEEN_AT } from '../support/kacme.ts';
 import { type LabKacme, type LabOptions, labKacme } from '../support/lab-kacme.ts';
+import { giveTo } from '../support/ownership.ts';
 import { selfSigned } from '../support/pem.ts';
 import { labAccount } from '../support/programs.ts';
 
@@ -177,6 +178,55 @@ test('hosts that fail, each in a way of its own, are reported with the remedy; t
   for (const { haproxy } of failing)
     expect(await haproxy.servedFingerprint256('site.test')).toBe(old.fingerprint256);
 });
+
+test.runIf(process.getuid?.() === 0)(
+  'a file that the account may not read fails its own place; other certificates of the host go on',
+  async () => {
+    const more = selfSigned('more.test');
+    const { kacme, fleet } = await lab({
+      hosts: 1,
+      haproxy: { moreBundles: ['more.pem'], certificates: { 'more.pem': more.bundlePem } },
+      certificates: { site: ['site.test'], more: ['more.test'] },
+      overlay: {
+        deployments: ['site', 'more'].map((certificate) => ({
+          certificate,
+          pool: 'lb',
+          path: `${SEEN_AT}/certs/${certificate === 'site' ? 'haproxy' : certificate}.pem`,
+        })),
+      },
+    });
+    const [host] = fleet.hosts;
+    if (host === undefined) throw new Error('the lab has a host');
+    const file = join(dirname(host.certPath), 'more.pem');
+    await chown(file, 0, 0);
+    await chmod(file, 0o600);
+
+    const ended = await kacme.run('bootstrap', '--json');
+    expect(ended.status).toBe(3);
+    const { places } = summaryOf(ended);
+    expect(places.find(({ certificate }) => certificate === 'site')).toMatchObject({ inSync: true });
+    expect(places.find(({ certificate }) => certificate === 'more')).toMatchObject({
+      action: 'failed',
+      failure: {
+        code: 'ERR_HOST_FILES',
+        message: `lb/${host.address}: read ${SEEN_AT}/certs/more.pem: permission denied for the account haproxy`,
+        remedy: expect.stringContaining(`read ${SEEN_AT}/certs/more.pem`),
+      },
+    });
+    expect(await host.haproxy.servedFingerprint256('site.test')).not.toBe(old.fingerprint256);
+    // What is there may be somebody else's: neither file nor memory is touched.
+    expect(await readFile(file, 'utf8')).toBe(more.bundlePem);
+    expect(await host.haproxy.servedFingerprint256('more.test')).toBe(more.fingerprint256);
+    const { hosts } = await kacme.status();
+    expect(hosts).toMatchObject([
+      { reachable: true, places: [{ state: expect.not.stringMatching('failed') }, { state: 'failed' }] },
+    ]);
+    expect((await kacme.run('check')).stdout).toMatch(/more\.pem: permission denied/);
+
+    await giveTo(labAccount(), file);
+    expect(await kacme.run('distribute')).toMatchObject({ status: 0 });
+  },
+);
 
 test('a host with nothing on its TLS port and no socket is stopped, which is no failure', async () => {
   const { kacme, fleet } = await lab({ hosts: 1 });
