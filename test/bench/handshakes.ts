@@ -70,10 +70,11 @@ async function visit(
     });
     socket.setTimeout(5_000, () => socket.destroy(new Error(`no answer from ${address}:${port} within 5 s`)));
     await once(socket, 'secureConnect');
+    const reused = socket.isSessionReused();
     socket.end('GET / HTTP/1.0\r\n\r\n');
     socket.resume();
     await once(socket, 'end');
-    return { session: given, reused: socket.isSessionReused() };
+    return { session: given, reused };
   } finally {
     socket.destroy();
   }
