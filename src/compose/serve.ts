@@ -10,7 +10,7 @@ import type { Leadership } from '../ports/leadership.ts';
 import { FileStateStore } from '../store/file-store.ts';
 import { SocketLeadership } from '../store/socket-leadership.ts';
 import { serveChallenges, wireAdapters } from './adapters.ts';
-import { shrinkAfterStartUp } from './memory.ts';
+import { keepMemorySmall } from './memory.ts';
 import { Releasers } from './releasers.ts';
 import { systemClock } from './system.ts';
 
@@ -77,7 +77,7 @@ export async function serve(
       );
     });
     releasers.add('reload requests', async () => stopListening());
-    const keepMemory = shrinkAfterStartUp();
+    const keepMemory = keepMemorySmall();
     releasers.add('shrinking', async () => keepMemory());
     log.info({ version, challenge: challenges.address, operations: operations.address }, 'kacme is up');
     await supervisor.run({ signal });

@@ -22,6 +22,8 @@ interface Cancellable {
 }
 
 const CLEANUP_TIMEOUT_MS = 5_000;
+/** A bundle fits; to take what fits any file for each of many hosts would be most of the memory of this process. */
+const FIRST_CHUNK_BYTES = 8 * 1024;
 const CHUNK_BYTES = 64 * 1024;
 
 /** A host reached over SSH: SFTP for its files, forwarding for its sockets; a command runs there only when one is asked for. */
@@ -62,8 +64,9 @@ export class SshSession implements HostSession {
     const chunks: Buffer[] = [];
     let position = 0;
     try {
-      for (let bytes = -1; bytes !== 0; ) {
-        const chunk = Buffer.alloc(CHUNK_BYTES);
+      for (let bytes = -1, length = FIRST_CHUNK_BYTES; bytes !== 0; ) {
+        if (bytes === length) length = CHUNK_BYTES;
+        const chunk = Buffer.allocUnsafe(length);
         bytes = await this.#sftp.call<number>(
           file,
           (sftp, done) => sftp.read(handle, chunk, 0, chunk.length, position, done),
