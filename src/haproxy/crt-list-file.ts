@@ -28,7 +28,7 @@ export class CrtListFile {
 
   async look(session: HostSession, options: { tidy: boolean; signal: AbortSignal }): Promise<void> {
     const present = await this.#memory.read(session, this.#host, this.path, options);
-    const text = present?.content.toString('utf8') ?? '';
+    const text = present?.bytes.toString('utf8') ?? '';
     if (pathsInCrtList(text).includes(this.#bundlePath)) return;
     this.#content = `${text}${text === '' || text.endsWith('\n') ? '' : '\n'}${this.#bundlePath}\n`;
     const mode = present?.stat.mode ?? NEW_LIST_MODE;

@@ -2,7 +2,8 @@ import { Lane } from '../domain/lane.ts';
 import type { FileObservation } from '../domain/observation.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { FileStat, HostSession } from '../ports/host-session.ts';
-import { type HostFile, observeFile, statHostFile } from './host-file.ts';
+import { statHostFile } from './host-file.ts';
+import type { KnownContent, KnownContents } from './known-contents.ts';
 
 /** SFTP tells whole seconds: what is written so long after a look has another time of change than it saw. */
 const SETTLED_MS = 2_000;
@@ -12,19 +13,16 @@ const BELIEVED_MS = 300_000;
 const READ_AT_ONCE = 64;
 
 /** A file as it lies on a host. */
-export interface KnownFile extends HostFile {
-  /** Of the content, lower-case hex. */
-  readonly sha256: string;
+export interface KnownFile extends KnownContent {
+  readonly stat: FileStat;
 }
 
-type Present = Extract<FileObservation, { state: 'present' }>;
-
 interface Kept {
-  readonly file: HostFile;
+  readonly stat: FileStat;
   /** When this size and time of change were first seen. */
   readonly sinceMs: number;
   readonly readMs: number;
-  readonly found: Present;
+  readonly held: KnownContent;
 }
 
 /**
@@ -32,11 +30,13 @@ interface Kept {
  * look asks for its size, time of change, mode and owner. Its life is that of a session: a host that was away is read anew.
  */
 export class FileMemory {
+  readonly #contents: KnownContents;
   readonly #clock: Pick<Clock, 'monotonicMs'>;
   readonly #kept = new Map<string, Kept>();
   readonly #reading = new Lane(READ_AT_ONCE);
 
-  constructor(clock: Pick<Clock, 'monotonicMs'>) {
+  constructor(contents: KnownContents, clock: Pick<Clock, 'monotonicMs'>) {
+    this.#contents = contents;
     this.#clock = clock;
   }
 
@@ -47,10 +47,10 @@ export class FileMemory {
     path: string,
     { signal }: { signal: AbortSignal },
   ): Promise<FileObservation> {
-    const kept = await this.#look(session, host, path, { signal });
-    if (kept === undefined) return { state: 'absent' };
-    const { mode, uid, gid } = kept.file.stat;
-    return { ...kept.found, mode, uid, gid };
+    const file = await this.read(session, host, path, { signal });
+    if (file === undefined) return { state: 'absent' };
+    const { sha256, content, stat } = file;
+    return { state: 'present', sha256, mode: stat.mode, uid: stat.uid, gid: stat.gid, content };
   }
 
   /** As `observe`, with the content itself; undefined when nothing is there. */
@@ -60,33 +60,21 @@ export class FileMemory {
     path: string,
     { signal }: { signal: AbortSignal },
   ): Promise<KnownFile | undefined> {
-    const kept = await this.#look(session, host, path, { signal });
-    return kept && { ...kept.file, sha256: kept.found.sha256 };
-  }
-
-  async #look(
-    session: HostSession,
-    host: string,
-    path: string,
-    { signal }: { signal: AbortSignal },
-  ): Promise<Kept | undefined> {
     const stat = await statHostFile(session, host, path, { signal });
     const nowMs = this.#clock.monotonicMs();
     const kept = this.#kept.get(path);
-    const same = kept !== undefined && stat !== undefined && isSame(kept.file.stat, stat);
+    const same = kept !== undefined && stat !== undefined && isSame(kept.stat, stat);
     if (same && kept.readMs - kept.sinceMs >= SETTLED_MS && nowMs - kept.readMs < BELIEVED_MS)
-      return { ...kept, file: { ...kept.file, stat } };
+      return { ...kept.held, stat };
     const read = () => session.readFile(path, { signal });
-    const content = stat && (await this.#reading.run(read, { signal }));
-    if (stat === undefined || content === undefined) {
+    const bytes = stat && (await this.#reading.run(read, { signal }));
+    if (stat === undefined || bytes === undefined) {
       this.#kept.delete(path);
       return undefined;
     }
-    const file = { stat, content };
-    const sinceMs = same ? kept.sinceMs : nowMs;
-    const now = { file, sinceMs, readMs: nowMs, found: observeFile(file, kept?.found) };
-    this.#kept.set(path, now);
-    return now;
+    const held = this.#contents.of(bytes);
+    this.#kept.set(path, { stat, sinceMs: same ? kept.sinceMs : nowMs, readMs: nowMs, held });
+    return { ...held, stat };
   }
 }
 

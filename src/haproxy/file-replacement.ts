@@ -73,7 +73,7 @@ export class FileReplacement {
 
   /** Bundles that an undo can bring back into HAProxy's memory: what lies in the file and beside it. */
   get heldPems(): readonly string[] {
-    return [this.#current?.content, this.#stale]
+    return [this.#current?.bytes, this.#stale]
       .filter((content) => content !== undefined)
       .map((content) => content.toString('utf8'));
   }
@@ -104,7 +104,7 @@ export class FileReplacement {
     loaded: LoadedCertificate | undefined,
     options: EffectOptions,
   ): Promise<void> {
-    this.#plan = planPrevious({ current: this.#current?.content, stale: this.#stale, wanted, loaded });
+    this.#plan = planPrevious({ current: this.#current?.bytes, stale: this.#stale, wanted, loaded });
     this.#reached = 'prepared';
     await waitForAll([
       this.#keepPrevious(session, options),
@@ -176,7 +176,7 @@ export class FileReplacement {
       await session.link(this.path, to, options);
     } catch (error) {
       if (!isRefusal(error)) throw error;
-      await session.createFile(to, current.content, options);
+      await session.createFile(to, current.bytes, options);
       await session.setMode(to, current.stat.mode, options);
     }
   }

@@ -1,11 +1,6 @@
-import { createHash } from 'node:crypto';
 import { KacmeError } from '../domain/errors.ts';
 import { HostError } from '../domain/host-error.ts';
-import type { FileObservation } from '../domain/observation.ts';
-import { readBundlePem } from '../domain/x509.ts';
 import type { FileStat, HostSession } from '../ports/host-session.ts';
-
-type Present = Extract<FileObservation, { state: 'present' }>;
 
 /** A file as it lies on a host. */
 export interface HostFile {
@@ -59,12 +54,4 @@ export async function unlessUnreadable<T>(
     if (!ofFile || signal.aborted || session.closed.aborted) throw error;
     return error;
   }
-}
-
-/** What was judged `before` is not judged again: to read a bundle's key takes longer than to read its file. */
-export function observeFile(file: HostFile, before?: Present): Present {
-  const { mode, uid, gid } = file.stat;
-  const sha256 = createHash('sha256').update(file.content).digest('hex');
-  const content = before?.sha256 === sha256 ? before.content : readBundlePem(file.content.toString('utf8'));
-  return { state: 'present', sha256, mode, uid, gid, content };
 }

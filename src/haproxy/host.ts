@@ -21,6 +21,7 @@ import type { EffectOptions } from '../ports/leadership.ts';
 import { applyChange } from './apply.ts';
 import { FileMemory } from './file-memory.ts';
 import { readHostFile } from './host-file.ts';
+import { KnownContents } from './known-contents.ts';
 import { sweepLeftovers } from './leftovers.ts';
 import { type HostView, observeHost, runtimeOf } from './observe.ts';
 import { rehearse } from './rehearsal.ts';
@@ -40,6 +41,7 @@ const NEVER = { signal: new AbortController().signal };
 
 /** The hosts of all pools. A host whose configuration changed gets a new object and a new connection. */
 export function createHaproxyHosts(options: HaproxyHostsOptions): HaproxyHosts {
+  const contents = new KnownContents();
   const hosts = new Map<string, RemoteHaproxyHost>();
   /** Undefined: all of them. */
   let retained: ReadonlySet<string> | undefined;
@@ -67,7 +69,7 @@ export function createHaproxyHosts(options: HaproxyHostsOptions): HaproxyHosts {
       const existing = hosts.get(key);
       if (existing?.describes(pool, host)) return existing;
       if (existing !== undefined) retire(existing);
-      const created = new RemoteHaproxyHost(pool, host, lockOf(pool, host), options);
+      const created = new RemoteHaproxyHost(pool, host, { ...options, lock: lockOf(pool, host), contents });
       hosts.set(key, created);
       if (retained?.has(key) === false) retire(created);
       return created;
@@ -88,12 +90,17 @@ export function createHaproxyHosts(options: HaproxyHostsOptions): HaproxyHosts {
 
 const keyOf = (pool: PoolSpec, host: HostSpec): string => `${pool.name}/${host.name}`;
 
+interface RemoteHostOptions extends HaproxyHostsOptions {
+  readonly lock: Lane;
+  readonly contents: KnownContents;
+}
+
 class RemoteHaproxyHost implements HaproxyHost {
   readonly pool: PoolSpec;
   readonly host: HostSpec;
   readonly #label: string;
   readonly #lock: Lane;
-  readonly #options: HaproxyHostsOptions;
+  readonly #options: RemoteHostOptions;
   readonly #watch: TransactionWatch;
   readonly #log: Logger;
   #session: HostSession | undefined;
@@ -101,14 +108,14 @@ class RemoteHaproxyHost implements HaproxyHost {
   #files: FileMemory;
   #retired = false;
 
-  constructor(pool: PoolSpec, host: HostSpec, lock: Lane, options: HaproxyHostsOptions) {
+  constructor(pool: PoolSpec, host: HostSpec, options: RemoteHostOptions) {
     this.pool = pool;
     this.host = host;
     this.#label = keyOf(pool, host);
-    this.#lock = lock;
+    this.#lock = options.lock;
     this.#options = options;
     this.#watch = new TransactionWatch(options.clock);
-    this.#files = new FileMemory(options.clock);
+    this.#files = new FileMemory(options.contents, options.clock);
     this.#log = options.log.child({ pool: pool.name, host: host.name });
   }
 
@@ -259,7 +266,8 @@ class RemoteHaproxyHost implements HaproxyHost {
   async #open({ signal }: { signal: AbortSignal }): Promise<HostSession> {
     if (this.#session === undefined || this.#session.closed.aborted) {
       this.#session = await this.#options.openSession(this.pool, this.host, { signal });
-      this.#files = new FileMemory(this.#options.clock);
+      const { contents, clock } = this.#options;
+      this.#files = new FileMemory(contents, clock);
     }
     return this.#session;
   }

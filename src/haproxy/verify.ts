@@ -103,7 +103,8 @@ async function handshake(
   });
   try {
     await secured(socket, { timeoutMs, signal });
-    const fingerprint = socket.getPeerX509Certificate()?.fingerprint256;
+    // Not `getPeerX509Certificate`: what OpenSSL holds for it is given back by a full collection only.
+    const { fingerprint256: fingerprint } = socket.getPeerCertificate();
     if (fingerprint === undefined) return { failure: 'no certificate was presented' };
     return { fingerprint256: fingerprint.replaceAll(':', '').toLowerCase() };
   } catch (error) {

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { FileMemory } from '../../../src/haproxy/file-memory.ts';
+import { KnownContents } from '../../../src/haproxy/known-contents.ts';
 import type { FileStat, HostSession } from '../../../src/ports/host-session.ts';
 
 const PATH = '/etc/haproxy/site.pem';
@@ -24,7 +25,7 @@ function fixture() {
       return Buffer.from(file.content);
     },
   };
-  const memory = new FileMemory({ monotonicMs: () => nowMs });
+  const memory = new FileMemory(new KnownContents(), { monotonicMs: () => nowMs });
   const look = async (atMs: number, signal: AbortSignal) => {
     nowMs = atMs;
     // The memory asks for nothing else.
