@@ -21,6 +21,8 @@ export interface Plain {
   readonly ssh?: unknown;
   readonly port?: unknown;
   readonly jump?: unknown;
+  readonly verify?: unknown;
+  readonly through?: unknown;
   readonly haproxy?: unknown;
   readonly socket?: unknown;
   readonly masterSocket?: unknown;

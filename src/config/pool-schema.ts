@@ -8,6 +8,7 @@ import {
   duration,
   flag,
   haproxyPath,
+  oneOf,
   parsed,
   SecretReference,
   section,
@@ -53,6 +54,9 @@ const verifyKeys = {
     .describe("Where real handshakes verify a host; {host} stands for the host's address."),
   handshakes: whole(1, 100).describe('TLS handshakes for each entry of `connect`.'),
   timeout: duration({ min: '100ms', max: '1m' }).describe('Bound of one handshake.'),
+  through: oneOf(['direct', 'host', 'jump']).describe(
+    'Where handshakes start: here, on the host, or on its last jump host; the latter two over SSH.',
+  ),
 };
 const verifyExpected = { expected: 'where to verify: { connect: ["{host}:443"] }' };
 
@@ -61,6 +65,7 @@ const Verify = section(
     connect: verifyKeys.connect.prefault([]),
     handshakes: verifyKeys.handshakes.prefault(4),
     timeout: verifyKeys.timeout.prefault('5s'),
+    through: verifyKeys.through.optional(),
   },
   verifyExpected,
 );
@@ -86,6 +91,7 @@ const HostSettings = section(
         connect: verifyKeys.connect.optional(),
         handshakes: verifyKeys.handshakes.optional(),
         timeout: verifyKeys.timeout.optional(),
+        through: verifyKeys.through.optional(),
       },
       verifyExpected,
     )

@@ -185,8 +185,8 @@ function describeHaproxy({ socket, masterSocket }: HaproxySpec) {
   return { socket, masterSocket };
 }
 
-function describeVerify({ connect, handshakes, timeoutMs }: VerifySpec) {
-  return { connect: [...connect], handshakes, timeout: formatDuration(timeoutMs) };
+function describeVerify({ connect, handshakes, timeoutMs, through }: VerifySpec) {
+  return { connect: [...connect], handshakes, timeout: formatDuration(timeoutMs), through };
 }
 
 /** The halves of a dual certificate are one again, under the name that was given. */

@@ -11,6 +11,7 @@ import type {
   KeyType,
   PoolSpec,
   ReloadSpec,
+  VerifySpec,
 } from '../domain/model.ts';
 import { resolveLimits } from './limits.ts';
 import { type ConfigOutput, DEFAULT_PASSES } from './schema.ts';
@@ -83,7 +84,7 @@ function resolvePool(pool: PoolOutput, name: string): PoolSpec {
       jumps: resolveJumps(ssh),
     },
     haproxy: { socket: haproxy.socket, masterSocket: haproxy.masterSocket },
-    verify: { connect: verify.connect, handshakes: verify.handshakes, timeoutMs: verify.timeout },
+    verify: resolveVerify(verify),
     reload: resolveReload(pool),
     ...resolveWindow(pool),
     parallel: pool.parallel,
@@ -95,6 +96,15 @@ function resolvePool(pool: PoolOutput, name: string): PoolSpec {
   // The master socket reloads by itself unless the operator does not want it, a host's own one too.
   const own = pool.reload === undefined ? { reload: BY_MASTER } : {};
   return { ...shared, hosts: hosts.map((host) => resolveHost(host, shared, defaultPort, own)) };
+}
+
+function resolveVerify({
+  connect,
+  handshakes,
+  timeout: timeoutMs,
+  through,
+}: PoolOutput['verify']): VerifySpec {
+  return { connect, handshakes, timeoutMs, ...(through === undefined ? {} : { through }) };
 }
 
 const DEFAULT_REFRESH_MS = 60_000;

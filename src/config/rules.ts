@@ -75,7 +75,7 @@ function poolRules(path: ConfigPath, pool: Plain): Mistake[] {
     hosts.map((host) => hostOf(host)?.name),
     (name) => name,
   );
-  mistakes.push(...reloadRules(path, pool));
+  mistakes.push(...reloadRules(path, pool), ...throughRules(path, pool));
   if (isMap(pool.hosts)) mistakes.push(...discoveryRules([...path, 'hosts'], pool.hosts));
   if (pool.local === true) {
     const reason = 'a local pool is this machine alone';
@@ -93,6 +93,24 @@ function poolRules(path: ConfigPath, pool: Plain): Mistake[] {
   if (pool.hosts === undefined) mistakes.push({ path: [...path, 'hosts'], message: unless });
   if (pool.ssh === undefined) mistakes.push({ path: [...path, 'ssh'], message: unless });
   return mistakes;
+}
+
+/** Handshakes can only start where an SSH connection leads to. */
+function throughRules(path: ConfigPath, pool: Plain): Mistake[] {
+  const { jump } = mapOf(pool.ssh);
+  const places: (readonly [ConfigPath, unknown])[] = [
+    [path, pool.verify],
+    ...listOf(pool.hosts).map((host, i) => [[...path, 'hosts', i], mapOf(host).verify] as const),
+  ];
+  return places.flatMap(([at, verify]): Mistake[] => {
+    const { through } = mapOf(verify);
+    const where = [...at, 'verify', 'through'];
+    if (pool.local === true && (through === 'host' || through === 'jump'))
+      return [{ path: where, message: 'remove it: a local pool is this machine alone' }];
+    if (through === 'jump' && (jump === undefined || (listOf(jump).length === 0 && Array.isArray(jump))))
+      return [{ path: where, message: 'needs ssh.jump: there is no jump host to start from' }];
+    return [];
+  });
 }
 
 function discoveryRules(path: ConfigPath, source: Plain): Mistake[] {

@@ -125,6 +125,8 @@ export interface VerifySpec {
   /** TLS handshakes per entry of `connect`. */
   readonly handshakes: number;
   readonly timeoutMs: number;
+  /** Where they start: here (also when undefined), on the host itself, or on its last jump host; the latter two over SSH. */
+  readonly through?: 'direct' | 'host' | 'jump';
 }
 
 /** What names the hosts of a pool, and is asked again and again. */

@@ -190,7 +190,8 @@ class Change {
       family: deployment.family,
       ...(count === undefined ? {} : { handshakes: count }),
     };
-    const handshakes = () => verifyHandshakes(view.pool.verify, host, request, this.#options);
+    const handshakes = () =>
+      verifyHandshakes(view.pool.verify, host, request, { ...this.#options, session: this.#session });
     const verification = await this.#take('verify', () =>
       this.#change.means === 'reload'
         ? settled(view, handshakes, ({ state }) => state !== 'failed', this.#options)

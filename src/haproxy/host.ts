@@ -148,7 +148,15 @@ class RemoteHaproxyHost implements HaproxyHost {
   }
 
   verify(request: VerificationRequest, { signal }: { signal: AbortSignal }): Promise<Verification> {
-    return this.#run(() => verifyHandshakes(this.pool.verify, this.host, request, { signal }), { signal });
+    return this.#run(
+      async () => {
+        const { verify } = this.pool;
+        const overSsh = verify.connect.length > 0 && (verify.through ?? 'direct') !== 'direct';
+        const session = overSsh ? await this.#open({ signal }) : undefined;
+        return verifyHandshakes(verify, this.host, request, { signal, session });
+      },
+      { signal },
+    );
   }
 
   readBundle(file: string, { signal }: { signal: AbortSignal }): Promise<string | undefined> {

@@ -38,7 +38,7 @@ async function verified(
   const request = { servername, fingerprint256, family: deployment.family };
   const verification = await settled(
     view,
-    () => verifyHandshakes(view.pool.verify, host, request, options),
+    () => verifyHandshakes(view.pool.verify, host, request, { ...options, session: view.session }),
     ({ state }) => state !== 'failed',
     options,
   );

@@ -1,8 +1,11 @@
 import { isIP, isIPv6 } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { connect, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 import { familyName } from '../domain/dual.ts';
+import { HostError } from '../domain/host-error.ts';
 import type { HostSpec, KeyFamily, VerifySpec } from '../domain/model.ts';
 import type { Verification, VerificationRequest } from '../ports/haproxy-host.ts';
+import type { HostSession } from '../ports/host-session.ts';
 
 interface Target {
   readonly address: string;
@@ -17,7 +20,7 @@ type Presented = { readonly fingerprint256: string } | { readonly failure: strin
 
 /**
  * Full TLS handshakes, side by side, with every `connect` entry: each must present the leaf that is
- * asked for. Several per entry, since an old worker that still listens takes only some of the
+ * asked for. They start where `verify.through` says, over `session` unless that is here. Several per entry, since an old worker that still listens takes only some of the
  * connections. The chain is not judged here: a self-signed bundle is verified likewise. Throws only
  * `signal.reason`.
  */
@@ -25,14 +28,14 @@ export async function verifyHandshakes(
   verify: VerifySpec,
   host: HostSpec,
   request: VerificationRequest,
-  { signal }: { signal: AbortSignal },
+  { signal, session }: { signal: AbortSignal; session: HostSession | undefined },
 ): Promise<Verification> {
   if (verify.connect.length === 0 || verify.handshakes === 0) {
     return { state: 'unverified', reason: 'the pool names no address to connect to (verify.connect)' };
   }
   const handshakes = request.handshakes ?? verify.handshakes;
   const targets = verify.connect.map((template) => verificationTarget(template, host));
-  const options = { timeoutMs: verify.timeoutMs, signal };
+  const options = { timeoutMs: verify.timeoutMs, dial: dialThrough(verify, session), signal };
   const results = await Promise.all(
     targets.map(async (target) => ({
       target,
@@ -87,16 +90,44 @@ function sharedContext(family: KeyFamily | undefined): SecureContext {
   return context;
 }
 
+/** Undefined: straight from here. */
+type Dial =
+  | ((target: Target, options: { signal: AbortSignal; timeoutMs: number }) => Promise<Duplex>)
+  | undefined;
+
+function dialThrough({ through = 'direct' }: VerifySpec, session: HostSession | undefined): Dial {
+  if (through === 'direct' || session === undefined) return undefined;
+  return (target, options) => session.connectTcp(through, target, options);
+}
+
 async function handshake(
-  { address, port }: Target,
+  target: Target,
+  request: VerificationRequest,
+  options: { timeoutMs: number; dial: Dial; signal: AbortSignal },
+): Promise<Presented> {
+  if (options.dial === undefined)
+    return shakeHands({ host: target.address, port: target.port }, request, options);
+  let stream: Duplex | undefined;
+  try {
+    stream = await options.dial(target, options);
+    return await shakeHands({ socket: stream }, request, options);
+  } catch (error) {
+    options.signal.throwIfAborted();
+    return { failure: describeError(error, undefined) };
+  } finally {
+    stream?.destroy();
+  }
+}
+
+async function shakeHands(
+  over: { readonly host: string; readonly port: number } | { readonly socket: Duplex },
   { servername, family }: VerificationRequest,
   { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
 ): Promise<Presented> {
   // RFC 6066 section 3: an address is not permitted as SNI.
   const sni = isIP(servername) === 0 ? { servername } : {};
   const socket = connect({
-    host: address,
-    port,
+    ...over,
     ...sni,
     rejectUnauthorized: false,
     secureContext: sharedContext(family),
@@ -118,6 +149,8 @@ async function handshake(
 /** What OpenSSL says has several lines and the number of a thread; `reason` is the part for people. */
 function describeError(error: unknown, family: KeyFamily | undefined): string {
   if (!(error instanceof Error)) return String(error);
+  // Of the connection over SSH: what sshd does not allow has to be allowed there.
+  if (error instanceof HostError) return [error.reason, error.remedy ?? []].flat().join(': ');
   const reason = 'reason' in error && typeof error.reason === 'string' ? error.reason : error.message;
   const refused = 'code' in error && String(error.code).endsWith('ALERT_HANDSHAKE_FAILURE');
   if (family === undefined || !refused) return reason;

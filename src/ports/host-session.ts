@@ -52,6 +52,15 @@ export interface HostSession {
   /** A connection to a UNIX stream socket on the host. Throws `ERR_HAPROXY_SOCKET` when there is none. */
   connectSocket(path: string, options: { signal: AbortSignal }): Promise<Duplex>;
   /**
+   * A TCP connection that starts on the host itself or on its last jump host; on this machine for a local session. Throws
+   * `ERR_HOST_UNREACHABLE` when it may not or cannot be made, and when `timeoutMs` have passed.
+   */
+  connectTcp(
+    from: 'host' | 'jump',
+    endpoint: { readonly address: string; readonly port: number },
+    options: { signal: AbortSignal; timeoutMs: number },
+  ): Promise<Duplex>;
+  /**
    * Runs a program with exactly these arguments, whatever a shell would make of them. Resolves also when it fails; throws
    * `ERR_HOST_COMMAND` when it does not end in time or cannot be run, as by an account that sshd gives nothing but SFTP.
    */

@@ -19,6 +19,8 @@ export interface Endpoint {
   readonly name: string;
   readonly address: string;
   readonly port: number;
+  /** What is expected to listen there, where that is no sshd. */
+  readonly listener?: string;
   /** Another name that its key may be pinned under. */
   readonly hostKeyName?: string | undefined;
   /** Bound of TCP connect, handshake and login together, without the wait for a turn. */

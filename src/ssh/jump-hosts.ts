@@ -1,13 +1,11 @@
-import type { ClientChannel } from 'ssh2';
 import { KacmeError } from '../domain/errors.ts';
 import { HostError } from '../domain/host-error.ts';
 import type { JumpSpec } from '../domain/model.ts';
 import { abortable } from './abortable.ts';
-import { bounded } from './bounded.ts';
 import { connectSsh, type SshSurroundings } from './connect.ts';
 import type { SshConnection, Way } from './connection.ts';
-import { type Endpoint, unreachable } from './connection-errors.ts';
-import { ForwardedSocket } from './forwarded-socket.ts';
+import type { Endpoint } from './connection-errors.ts';
+import { forwardTcp } from './forward-tcp.ts';
 import { endpointText } from './host-label.ts';
 import { DIRECT } from './tcp.ts';
 
@@ -51,7 +49,7 @@ export class JumpHosts {
         const shared = this.#share(name, open);
         try {
           const connection = await abortable(shared.connection, { signal });
-          const socket = await forwardTo(target, connection, { signal, timeoutMs });
+          const socket = await forwardTcp(target, connection, { signal, timeoutMs });
           under = connection;
           socket.once('close', () => this.#leave(name, shared));
           return socket;
@@ -126,52 +124,5 @@ function behind(target: Endpoint, jump: JumpSpec, error: KacmeError): KacmeError
     retry: error.retry === 'now' ? 'later' : error.retry,
     remedy: error.remedy,
     cause: error,
-  });
-}
-
-async function forwardTo(
-  target: Endpoint,
-  jump: SshConnection,
-  { signal, timeoutMs }: { signal: AbortSignal; timeoutMs: number },
-): Promise<ForwardedSocket> {
-  const through = jump.target.label;
-  try {
-    const channel = await bounded<ClientChannel>(
-      // Where the connection comes from is for sshd's log only.
-      (done) => jump.client.forwardOut('127.0.0.1', 0, target.address, target.port, done),
-      {
-        until: [signal, jump.closed],
-        timeoutMs,
-        enter: () => jump.enter(),
-        onTimeout: () =>
-          unreachable(
-            target,
-            'connect',
-            `${through} did not connect within ${target.connectTimeoutMs} ms: packets are dropped behind it, or the host is down`,
-          ),
-        release: (late) => late.close(),
-      },
-    );
-    return new ForwardedSocket(channel, { closed: jump.closed, enter: () => () => {} });
-  } catch (error) {
-    if (signal.aborted || error instanceof HostError || !(error instanceof Error)) throw error;
-    throw notForwarded(target, through, error);
-  }
-}
-
-/** RFC 4254 section 5.1. */
-const ADMINISTRATIVELY_PROHIBITED = 1;
-
-function notForwarded(target: Endpoint, through: string, cause: Error): HostError {
-  const prohibited = 'reason' in cause && cause.reason === ADMINISTRATIVELY_PROHIBITED;
-  return new HostError('ERR_HOST_UNREACHABLE', {
-    host: target.label,
-    step: 'connect',
-    reason: `${through} ${prohibited ? 'may not connect there' : 'could not connect'} (${cause.message})`,
-    retry: 'later',
-    remedy: prohibited
-      ? `allow it in the sshd_config of the ${through}: AllowTcpForwarding local, and PermitOpen ${endpointText(target)}`
-      : `see that the host is up, and that an sshd listens there that the ${through} can reach`,
-    cause,
   });
 }

@@ -16,6 +16,7 @@ import {
 } from './file-errors.ts';
 import { hostLabel } from './host-label.ts';
 import { runLocalCommand } from './local-command.ts';
+import { DIRECT } from './tcp.ts';
 
 interface Cancellable {
   readonly signal: AbortSignal;
@@ -126,6 +127,15 @@ export class LocalSession implements HostSession {
         await handle.close();
       }
     });
+  }
+
+  connectTcp(
+    _from: 'host' | 'jump',
+    endpoint: { readonly address: string; readonly port: number },
+    { signal, timeoutMs }: { signal: AbortSignal; timeoutMs: number },
+  ): Promise<Duplex> {
+    const target = { ...endpoint, label: this.#host, name: this.#host, connectTimeoutMs: timeoutMs };
+    return DIRECT.connect(target, { signal, timeoutMs });
   }
 
   async connectSocket(path: string, { signal }: Cancellable): Promise<Duplex> {

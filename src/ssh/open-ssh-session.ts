@@ -25,17 +25,14 @@ export class SshSessions {
 
   async open(sshHost: SshHost, options: { signal: AbortSignal }): Promise<HostSession> {
     const { pool, host, ssh } = sshHost;
-    const connection = await connectSsh(
-      targetOf(sshHost),
-      ssh.knownHosts,
-      this.#jumpHosts.wayThrough(ssh.jumps, ssh.connectTimeoutMs),
-      this.#surroundings,
-      options,
-    );
+    const target = targetOf(sshHost);
+    const wayThere = () => this.#jumpHosts.wayThrough(ssh.jumps, ssh.connectTimeoutMs);
+    const connection = await connectSsh(target, ssh.knownHosts, wayThere(), this.#surroundings, options);
     return new SshSession(connection, {
       host: hostLabel(pool, host),
       account: `the account ${ssh.user}`,
       sftp: ssh.sftp,
+      fromJump: (to, options) => wayThere().connect({ ...target, ...to }, options),
     });
   }
 }

@@ -12,6 +12,7 @@ import {
   tooLarge,
   withoutLeftovers,
 } from './file-errors.ts';
+import { type ForwardTarget, forwardTcp } from './forward-tcp.ts';
 import { ForwardedSocket } from './forwarded-socket.ts';
 import { runRemoteCommand } from './remote-command.ts';
 import { isNoSuchFile, requireExtension } from './sftp-errors.ts';
@@ -20,6 +21,9 @@ import { SftpRequests, type SftpServer } from './sftp-requests.ts';
 interface Cancellable {
   readonly signal: AbortSignal;
 }
+
+/** A connection from the last jump host; from here when there is none. */
+type FromJump = (to: ForwardTarget, options: { signal: AbortSignal; timeoutMs: number }) => Promise<Duplex>;
 
 const CLEANUP_TIMEOUT_MS = 5_000;
 /** A bundle fits; to take what fits any file for each of many hosts would be most of the memory of this process. */
@@ -30,9 +34,14 @@ const CHUNK_BYTES = 64 * 1024;
 export class SshSession implements HostSession {
   readonly #connection: SshConnection;
   readonly #sftp: SftpRequests;
+  readonly #fromJump: FromJump;
 
-  constructor(connection: SshConnection, server: SftpServer) {
+  constructor(
+    connection: SshConnection,
+    { fromJump, ...server }: SftpServer & { readonly fromJump: FromJump },
+  ) {
     this.#connection = connection;
+    this.#fromJump = fromJump;
     this.#sftp = new SftpRequests(connection, server);
   }
 
@@ -199,6 +208,15 @@ export class SshSession implements HostSession {
         cause: error,
       });
     }
+  }
+
+  connectTcp(
+    from: 'host' | 'jump',
+    endpoint: { readonly address: string; readonly port: number },
+    options: { signal: AbortSignal; timeoutMs: number },
+  ): Promise<Duplex> {
+    const target = { ...endpoint, label: this.#sftp.host, listener: 'HAProxy' };
+    return from === 'host' ? forwardTcp(target, this.#connection, options) : this.#fromJump(target, options);
   }
 
   run(argv: readonly string[], options: CommandOptions): Promise<CommandResult> {

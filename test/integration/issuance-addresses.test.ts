@@ -69,7 +69,7 @@ test.each([
     verify,
     { name: 'here', address, port: 22 },
     { servername: identifier, fingerprint256, family: undefined },
-    { signal: AbortSignal.timeout(10_000) },
+    { signal: AbortSignal.timeout(10_000), session: undefined },
   );
   expect(verification).toMatchObject({ state: 'verified' });
   await eventually('the server has seen both handshakes', () => asked.length === 2);

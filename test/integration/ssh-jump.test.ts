@@ -1,18 +1,22 @@
 import { once } from 'node:events';
 import { appendFile, readFile, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { Client } from 'ssh2';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import type { JumpSpec } from '../../src/domain/model.ts';
+import type { HaproxyHost } from '../../src/ports/haproxy-host.ts';
 import type { HostSession } from '../../src/ports/host-session.ts';
 import { eventually } from '../support/eventually.ts';
 import { freePort, loopbackAddress } from '../support/net.ts';
 import { giveTo } from '../support/ownership.ts';
+import { selfSigned } from '../support/pem.ts';
 import { labAccount } from '../support/programs.ts';
 import { scratchDirectory } from '../support/scratch.ts';
 import { openSession, type SshTargetSpec, sshTarget } from '../support/ssh-target.ts';
 import { createIdentity, startSshd, type TestSshd } from '../support/sshd.ts';
+import { type HaproxyLab, haproxyLab, type LabOptions } from './haproxy-fixture.ts';
 
 const { signal } = new AbortController();
 const account = labAccount();
@@ -66,7 +70,7 @@ const jumpSpec = ({ address, port, user, identityFile, knownHostsFile }: TestSsh
 });
 
 const through = (target: TestSshd, ...jumps: readonly TestSshd[]): SshTargetSpec =>
-  sshTarget(target, { jumps: jumps.map(jumpSpec), connectTimeoutMs: 5_000 });
+  sshTarget(target, { jumps: jumps.map(jumpSpec), connectTimeoutMs: 20_000 });
 
 async function connect({ pool, host }: SshTargetSpec): Promise<HostSession> {
   const session = await openSession(pool, host, { signal });
@@ -233,6 +237,101 @@ describe('a jump host', () => {
     const again = await connect(through(target, jump));
     expect(await again.stat('/', { signal })).toMatchObject({ type: 'directory' });
     expect(logins(jump)).toBe(2);
+  });
+});
+
+describe('handshakes that verify a host', () => {
+  /** A real HAProxy whose host allows no way but to its socket, and a jump host that may connect to these ports. */
+  async function labBehind(
+    ports: (lab: HaproxyLab) => readonly number[],
+    through: 'host' | 'jump',
+    options: LabOptions = {},
+  ): Promise<{ lab: HaproxyLab; jump: TestSshd; behind: HaproxyHost }> {
+    const lab = await haproxyLab(options);
+    const { address, sshd, haproxy } = lab.host;
+    const jump = await jumpHost([sshd.port, ...ports(lab)].map((port) => ({ address, port })));
+    const { pool, host } = lab.haproxy;
+    if (pool.ssh === undefined) throw new Error('the lab is reached over SSH');
+    const connect = [`{host}:${haproxy.tlsPort}`];
+    const behind = lab.hosts.host(
+      {
+        ...pool,
+        name: 'behind',
+        ssh: { ...pool.ssh, jumps: [jumpSpec(jump)] },
+        verify: { ...pool.verify, connect, through },
+      },
+      host,
+    );
+    return { lab, jump, behind };
+  }
+  const tlsPort = ({ host }: HaproxyLab) => [host.haproxy.tlsPort];
+  const request = { servername: 'lb.test', family: undefined } as const;
+
+  test('start on the jump host, where it may connect there', async () => {
+    const { lab, jump, behind } = await labBehind(tlsPort, 'jump');
+    const next = selfSigned('lb.test');
+    expect(await lab.apply(next, { by: behind })).toEqual({ state: 'verified', handshakes: 4 });
+    const other = { ...request, fingerprint256: lab.old.fingerprint256 };
+    expect(await behind.verify(other, { signal })).toMatchObject({
+      state: 'failed',
+      answered: true,
+      reason: expect.stringMatching(/^4 of 4 handshakes with \S+ presented SHA-256/),
+    });
+    // All over one login, and nothing of them stays.
+    expect(logins(jump)).toBe(1);
+    lab.hosts.retain([]);
+    await eventually('the connection to the jump host is closed', () => jump.pids().length === 1);
+  });
+
+  test('that the jump host may not make: the change is undone, and the setting is named', async () => {
+    const { lab, behind } = await labBehind(() => [], 'jump');
+    const { address, haproxy } = lab.host;
+    await expect(lab.apply(selfSigned('lb.test'), { by: behind })).rejects.toMatchObject({
+      code: 'ERR_HOST_UNVERIFIED',
+      reason: expect.stringMatching(
+        new RegExp(`may not connect there .*: allow it .*PermitOpen ${address}:${haproxy.tlsPort}`),
+      ),
+    });
+    expect(await lab.served()).toBe(lab.old.fingerprint256);
+    expect(await lab.pem()).toBe(lab.old.bundlePem);
+  });
+
+  test('start on the host itself, where its own sshd allows it', async () => {
+    // Without an address of its own to name, the sshd of the lab allows all.
+    const open = { host: { sshd: { configLines: ['PermitOpen any'] } } };
+    const { lab, behind } = await labBehind(() => [], 'host', open);
+    expect(await lab.apply(selfSigned('lb.test'), { by: behind })).toMatchObject({ state: 'verified' });
+    const closed = await labBehind(() => [], 'host');
+    const held = { ...request, fingerprint256: closed.lab.old.fingerprint256 };
+    expect(await closed.behind.verify(held, { signal })).toMatchObject({
+      state: 'failed',
+      answered: false,
+      reason: expect.stringMatching(/may not connect there .*PermitOpen/),
+    });
+  });
+
+  test('tell that nobody listens there, and end when nobody answers', async () => {
+    const { lab, behind } = await labBehind(tlsPort, 'jump');
+    const held = { ...request, fingerprint256: lab.old.fingerprint256 };
+    await lab.host.haproxy.stop();
+    expect(await behind.verify(held, { signal })).toMatchObject({
+      state: 'failed',
+      answered: false,
+      reason: expect.stringMatching(/could not connect .*Connection refused.*HAProxy listens there/),
+    });
+    const silent = createServer((socket) => socket.on('error', () => socket.destroy()).resume());
+    silent.listen(lab.host.haproxy.tlsPort, lab.host.address);
+    await once(silent, 'listening');
+    onTestFinished(async () => {
+      silent.close();
+      await once(silent, 'close');
+    });
+    const { pool, host } = behind;
+    const impatient = lab.hosts.host({ ...pool, verify: { ...pool.verify, timeoutMs: 300 } }, host);
+    expect(await impatient.verify(held, { signal })).toMatchObject({
+      state: 'failed',
+      reason: expect.stringContaining('no handshake within 300 ms'),
+    });
   });
 });
 

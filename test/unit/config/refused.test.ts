@@ -117,6 +117,29 @@ describe('a crt-list is refused', () => {
   });
 });
 
+describe('handshakes through SSH are refused', () => {
+  const through = (where: string) => `{ connect: ["{host}:443"], through: ${where} }`;
+  test.each([
+    [
+      'from a jump host that there is none of',
+      valid('{ connect: ["{host}:443"] }', through('jump')),
+      'pools.lb.verify.through: needs ssh.jump',
+    ],
+    [
+      'of one host from a jump host that there is none of',
+      valid('[10.0.0.11]', `[{ host: 10.0.0.11, verify: ${through('jump')} }]`),
+      'pools.lb.hosts[0].verify.through: needs ssh.jump',
+    ],
+    [
+      'from elsewhere',
+      valid('{ connect: ["{host}:443"] }', through('bastion')),
+      'expected one of direct, host, jump',
+    ],
+  ])('%s', (_what, text, expected) => {
+    expect(mistake(text)).toContain(expected);
+  });
+});
+
 describe('a reload is refused', () => {
   const reload = (value: string) => valid('    verify', `    reload: ${value}\n    verify`);
   test.each([

@@ -38,9 +38,10 @@ pools:
         identity: { env: ID }
         sftp: subsystem
         haproxy: { socket: /t }
-        verify: { connect: ["[::1]:443"], handshakes: 2, timeout: 3s }
+        verify: { connect: ["[::1]:443"], handshakes: 2, timeout: 3s, through: jump }
     ssh: { user: u, port: 2222, identity: { file: /id }, knownHosts: /kh, connectTimeout: 1m, sftp: { exec: /sftp }, jump: ["v@[fd00::1]:2022", { host: b, identity: { env: B }, knownHosts: /kb }] }
     haproxy: { socket: /s, masterSocket: /m }
+    verify: { connect: ["127.0.0.1:443"], through: host }
     reload: { command: [docker, kill, -s, USR2, haproxy], prepare: [set configs], validate: [haproxy, -c], on: kacme, timeout: 90s }
     maintenanceWindow: { days: [sat, sun], from: "22:05", to: "04:00", timezone: Europe/Berlin }
     parallel: 2

@@ -17,7 +17,7 @@ test('without an address to connect to it is unverified, not verified', async ()
   const verify = { connect: [], handshakes: 4, timeoutMs: 1_000 };
   const { signal } = new AbortController();
   const request = { servername: 'a.test', fingerprint256: 'ab', family: undefined };
-  expect(await verifyHandshakes(verify, host, request, { signal })).toMatchObject({
+  expect(await verifyHandshakes(verify, host, request, { signal, session: undefined })).toMatchObject({
     state: 'unverified',
   });
 });
