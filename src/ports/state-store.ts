@@ -1,6 +1,9 @@
 import type { EffectOptions } from './leadership.ts';
 
-/** A value and the store-wide revision of the transaction that wrote it. Revisions only grow. */
+/**
+ * A value and the store-wide revision of the transaction that wrote it. Revisions only grow; transactions that were asked
+ * for side by side and have no key in common may share one.
+ */
 export interface Versioned<T> {
   readonly value: T;
   readonly revision: number;

@@ -4,6 +4,7 @@ import { KacmeError } from '../domain/errors.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { EffectOptions, Mandate } from '../ports/leadership.ts';
 import type { Change, Condition, Entry, StateStore, Transaction } from '../ports/state-store.ts';
+import { merged, takeBatch, type Waiting } from './batch.ts';
 import { EMPTY_JOURNAL, type Journal, journalOf, lookUp } from './journal.ts';
 import { highestEpoch } from './lock-directory.ts';
 import { mandateLost, onDisk } from './store-errors.ts';
@@ -31,6 +32,7 @@ export class FileStateStore implements StateStore {
   readonly #clock: Clock;
   readonly #readOnly: boolean;
   readonly #writes = new PQueue({ concurrency: 1 });
+  readonly #waiting: Waiting[] = [];
   readonly #watching = new Set<ChangeSignal>();
   readonly #closed = new AbortController();
   /** The journal whose changes this process knows to be in the files of their keys, durably. */
@@ -86,7 +88,11 @@ export class FileStateStore implements StateStore {
 
   async transact(transaction: Transaction, { signal, mandate }: EffectOptions): Promise<number> {
     assertWellFormed(transaction);
-    return await this.#writes.add(() => this.#commit(transaction, { signal, mandate }));
+    return await new Promise<number>((resolve, reject) => {
+      this.#waiting.push({ transaction, signal, mandate, resolve, reject });
+      // Never rejects: each transaction hears of its own failure.
+      void this.#writes.add(() => this.#commitWaiting());
+    });
   }
 
   async *watch(prefix: string, options: { signal: AbortSignal }): AsyncIterable<Change> {
@@ -152,19 +158,51 @@ export class FileStateStore implements StateStore {
     return journal?.revision === after?.revision ? found : undefined;
   }
 
-  async #commit(transaction: Transaction, { signal, mandate }: EffectOptions): Promise<number> {
+  /** Those that wait share one commit where they can: with many at once its fsyncs are what takes the time. */
+  async #commitWaiting(): Promise<void> {
+    const batch = takeBatch(this.#waiting);
+    const [first] = batch;
+    // An earlier turn has taken it along.
+    if (first === undefined) return;
+    try {
+      await this.#commit(batch, first.mandate);
+    } catch (error) {
+      for (const { reject } of batch) reject(error);
+    }
+  }
+
+  /** Throws what keeps all of them from being committed; what keeps one from it, that one is told. */
+  async #commit(batch: readonly Waiting[], mandate: Mandate): Promise<void> {
     this.#assertWritable();
-    signal.throwIfAborted();
     await this.#assertMandate(mandate);
     const last = await this.#settle();
-    await this.#assertConditions(transaction, last);
-    if (transaction.puts.length + transaction.deletes.length === 0) return last.revision;
-    signal.throwIfAborted();
+    const possible = (await Promise.all(batch.map((one) => this.#isPossible(one, last)))).flatMap(
+      (isPossible, i) => (isPossible ? batch.slice(i, i + 1) : []),
+    );
+    const changing = possible.filter(
+      ({ transaction: { puts, deletes } }) => puts.length + deletes.length > 0,
+    );
+    for (const one of possible) if (!changing.includes(one)) one.resolve(last.revision);
+    if (changing.length === 0) return;
+    const transaction = merged(changing.map((one) => one.transaction));
     const journal = journalOf(last.revision + 1, transaction);
     await this.#files.commitJournal(journal, () => this.#assertMandate(mandate));
     await this.#applyCommitted(journal);
     for (const changed of this.#watching) changed.wake();
-    return journal.revision;
+    for (const { resolve } of changing) resolve(journal.revision);
+  }
+
+  /** Rejects one that was cancelled, and one whose conditions do not hold. */
+  async #isPossible({ transaction, signal, reject }: Waiting, last: Journal): Promise<boolean> {
+    try {
+      signal.throwIfAborted();
+      await this.#assertConditions(transaction, last);
+      signal.throwIfAborted();
+      return true;
+    } catch (error) {
+      reject(error);
+      return false;
+    }
   }
 
   #assertWritable(): void {

@@ -193,6 +193,33 @@ export function describeStateStore(name: string, open: () => Promise<StateStoreH
       expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
     });
 
+    test('of many side by side each has its own outcome, and what one needs of another is kept in order', async ({
+      signal,
+    }) => {
+      const { store, mandate } = await open();
+      const effect = { signal, mandate };
+      const revision = await store.transact(put('shared', '0'), effect);
+      const reason = new Error('not needed any more');
+      const outcomes = await Promise.allSettled([
+        ...Array.from({ length: 20 }, (_, i) => store.transact(put(`own/${i}`, String(i)), effect)),
+        store.transact({ ...put('never', '1'), conditions: [{ key: 'own/none', revision: 7 }] }, effect),
+        store.transact(put('aborted', '1'), { signal: AbortSignal.abort(reason), mandate }),
+        store.transact({ ...put('shared', '1'), conditions: [{ key: 'shared', revision }] }, effect),
+        store.transact({ ...put('after', '1'), conditions: [{ key: 'shared', revision }] }, effect),
+        store.transact(put('shared', '2'), effect),
+      ]);
+      const states = outcomes.map(({ status }) => status === 'fulfilled');
+      expect(states).toEqual([...Array(20).fill(true), false, false, true, false, true]);
+      for (const [i, outcome] of outcomes.slice(0, 20).entries()) {
+        const entry = await store.get(`own/${i}`, { signal });
+        expect({ status: 'fulfilled', value: entry?.revision }).toEqual(outcome);
+      }
+      expect((await store.list('', { signal })).map(({ key }) => key).sort()).toEqual(
+        [...Array.from({ length: 20 }, (_, i) => `own/${i}`), 'shared'].sort(),
+      );
+      expect(await store.get('shared', { signal })).toMatchObject({ value: '2' });
+    });
+
     test('nobody ever sees half a transaction', async ({ signal }) => {
       const { store, mandate, another } = await open();
       const reader = await another();
