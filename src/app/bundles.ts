@@ -40,10 +40,21 @@ export interface AlongWith {
   readonly alsoOwn?: readonly CertificateFacts[];
 }
 
+/** What was found out a moment ago. */
+interface Fresh {
+  readonly desired: Desired;
+  /** Monotonic. */
+  readonly atMs: number;
+  readonly writes: number;
+}
+
 type Made = Pick<BundleRecord, 'chainPem' | 'keyPem' | 'origin' | 'issuer'> & { readonly reason: string };
 
 /** A look of many: whoever is cancelled stops waiting for it. */
 const NEVER = { signal: new AbortController().signal };
+
+/** How long an answer serves further hosts, unless a bundle is written: nobody else writes any while this process may. */
+const FRESH_MS = 1_000;
 
 /** How long a bootstrap certificate lasts: long enough for a CA that cannot be reached for a season. */
 const SELF_SIGNED_MS = 90 * 86_400_000;
@@ -59,6 +70,9 @@ export class Bundles {
   #history: Promise<void> | undefined;
   readonly #desired = new Map<string, { readonly revision: number; readonly desired: Desired }>();
   readonly #looks = new WeakMap<CertificateSpec, SharedLook<Desired | undefined>>();
+  readonly #fresh = new WeakMap<CertificateSpec, Fresh>();
+  /** Begun and ended ones. */
+  #writes = 0;
 
   /** `keep`: superseded bundles whose keys are kept, per certificate. */
   constructor(keep: number, deps: BundlesDeps) {
@@ -81,9 +95,20 @@ export class Bundles {
   /** Undefined when the certificate has no bundle yet. All hosts ask for it at the same moment. */
   async desired(spec: CertificateSpec, { signal }: { signal: AbortSignal }): Promise<Desired | undefined> {
     signal.throwIfAborted();
-    const look = this.#looks.get(spec) ?? new SharedLook(() => this.#lookUp(spec, NEVER));
+    const fresh = this.#fresh.get(spec);
+    const ageMs = this.#deps.clock.monotonicMs() - (fresh?.atMs ?? 0);
+    if (fresh?.writes === this.#writes && ageMs < FRESH_MS) return fresh.desired;
+    const look = this.#looks.get(spec) ?? new SharedLook(() => this.#lookUpFresh(spec, NEVER));
     this.#looks.set(spec, look);
     return unlessAborted(look.ask(), signal);
+  }
+
+  /** A look that a write has overlapped may have seen what was before it. */
+  async #lookUpFresh(spec: CertificateSpec, options: { signal: AbortSignal }): Promise<Desired | undefined> {
+    const [atMs, writes] = [this.#deps.clock.monotonicMs(), this.#writes];
+    const desired = await this.#lookUp(spec, options);
+    if (desired !== undefined) this.#fresh.set(spec, { desired, atMs, writes });
+    return desired;
   }
 
   async #lookUp(spec: CertificateSpec, options: { signal: AbortSignal }): Promise<Desired | undefined> {
@@ -207,7 +232,7 @@ export class Bundles {
       { key: own, revision: held?.revision ?? 0 },
     ];
     try {
-      await store.transact({ conditions, puts, deletes: [] }, options);
+      await this.#write({ conditions, puts, deletes: [] }, options);
     } catch (error) {
       if (reportError(error).code !== 'ERR_STORE_CONFLICT') throw error;
       // A successor was made active meanwhile: what is revoked stays revoked.
@@ -224,7 +249,7 @@ export class Bundles {
     const key = revocationRecord.key(certificate, id);
     const puts = before === undefined ? [] : [{ key, value: revocationRecord.serialize(before) }];
     const deletes = before === undefined ? [key] : [];
-    await this.#deps.store.transact({ conditions: [], puts, deletes }, options);
+    await this.#write({ conditions: [], puts, deletes }, options);
   }
 
   /** Makes a bundle that is still held the next generation of its certificate. Throws `ERR_STORE_CONFLICT`. */
@@ -266,6 +291,15 @@ export class Bundles {
     await this.#makeActive(held, spec, { bundle, reason }, alongWith, options);
   }
 
+  async #write(transaction: Transaction, options: EffectOptions): Promise<void> {
+    this.#writes += 1;
+    try {
+      await this.#deps.store.transact(transaction, options);
+    } finally {
+      this.#writes += 1;
+    }
+  }
+
   async #makeActive(
     held: Versioned<CertificateRecord> | undefined,
     spec: CertificateSpec,
@@ -273,12 +307,12 @@ export class Bundles {
     alongWith: AlongWith,
     options: EffectOptions,
   ): Promise<void> {
-    const { store, clock, log } = this.#deps;
+    const { clock, log } = this.#deps;
     await this.#assertFit(bundle, options);
     const facts = leafFacts(bundle.chainPem);
     const record = nextGeneration(held?.value, bundle, facts, clock.now(), alongWith.alsoOwn);
     const key = certificateRecord.key(spec.name);
-    await store.transact(
+    await this.#write(
       {
         conditions: [{ key, revision: held?.revision ?? 0 }, ...(alongWith.conditions ?? [])],
         puts: [

@@ -32,7 +32,9 @@ export class ForwardedSocket extends Duplex {
     });
     channel.on('end', () => this.push(null));
     channel.on('error', (error: Error) => this.destroy(error));
-    channel.on('close', () => this.#settleWrite(gone()));
+    channel.on('close', () => {
+      if (this.#writing !== undefined) this.#settleWrite(gone());
+    });
     if (closed.aborted) this.#onClosed();
   }
 
