@@ -10,8 +10,8 @@ export interface Waiting {
   readonly reject: (reason: unknown) => void;
 }
 
-/** What one commit may hold: the journal is written and read as a whole. */
-const MAX_BYTES = 1024 * 1024;
+/** What one commit may hold beside its first transaction: the journal is read as a whole with every key. */
+const MAX_BYTES = 32 * 1024;
 
 /**
  * Takes from `waiting` the first transaction and those after it that can be committed with it, by one write and at one

@@ -47,6 +47,8 @@ export class StoreFiles {
   readonly #draft: string;
   readonly #corrupt: string;
   readonly #keepCopies: boolean;
+  /** Every read needs it, and it seldom changes: what was read again is not judged again. */
+  #lastJournal: { readonly text: string; readonly journal: Journal } | undefined;
   readonly root: string;
   readonly journalPath: string;
 
@@ -81,8 +83,12 @@ export class StoreFiles {
   async readJournal(): Promise<Journal | undefined> {
     const text = await this.#text(this.journalPath);
     if (text === undefined) return undefined;
+    if (text === this.#lastJournal?.text) return this.#lastJournal.journal;
     const decoded = decodeJournal(text);
-    if (decoded.state === 'intact') return decoded.content;
+    if (decoded.state === 'intact') {
+      this.#lastJournal = { text, journal: decoded.content };
+      return decoded.content;
+    }
     const damage = await this.#keepAside(undefined, this.journalPath, decoded.reason, text);
     throw corrupt(`read the store ${this.root}`, [damage]);
   }

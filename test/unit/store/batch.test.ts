@@ -54,8 +54,8 @@ test.each<{ what: string; all: readonly Named[]; taken: readonly number[] }>([
   },
   { what: 'none of another mandate', all: [{ puts: ['a'] }, { puts: ['b'], by: heldMandate() }], taken: [0] },
   {
-    what: 'no more than one MiB together, but always the first',
-    all: [{ puts: ['a', 'b'], bytes: 2 ** 20 }, { puts: ['c'] }],
+    what: 'no more than 32 KiB together, but always the first',
+    all: [{ puts: ['a', 'b'], bytes: 2 ** 15 }, { puts: ['c'] }],
     taken: [0],
   },
 ])('a commit takes $what', ({ all, taken }) => {
