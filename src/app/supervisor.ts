@@ -169,8 +169,31 @@ export class Supervisor implements KacmeService {
         },
       );
     }
+    this.#tellLeftBehind(config);
     this.#config = config;
     this.#leading?.restart.abort();
+  }
+
+  /** What is deployed no more stays as it is: to take a certificate away from clients is for an operator to do. */
+  #tellLeftBehind(config: KacmeConfig): void {
+    const { log } = this.#options.depsFor(config);
+    for (const { certificate, pool, path, file, crtList } of this.#config.deployments) {
+      if (config.deployments.some((other) => other.pool === pool && other.path === path)) continue;
+      log.warn(
+        {
+          certificate,
+          pool,
+          path,
+          file,
+          crtList: crtList?.file,
+          reason:
+            crtList === undefined
+              ? 'HAProxy serves it until haproxy.cfg names it no more'
+              : 'HAProxy serves it until its line is taken off the crt-list, in file and memory',
+        },
+        'deployment removed: its file stays on the hosts and is renewed no more',
+      );
+    }
   }
 
   /** For what only reads, while another process acts. */

@@ -14,13 +14,13 @@ export interface FileStep {
   readonly access: FileAccess;
 }
 
-/** What is asked of the path: `create` needs it to be free, `own` changes its owner or mode. */
-export type FileAccess = 'read' | 'write' | 'create' | 'own';
+/** What is asked of the path: `create` needs it to be free, `fill` writes into what was created, `own` changes its owner or mode. */
+export type FileAccess = 'read' | 'write' | 'create' | 'fill' | 'own';
 
 /** No bundle is larger; a file that is must be something else. */
 export const READ_LIMIT_BYTES = 1024 * 1024;
 
-export type FileProblem = 'missing' | 'denied' | 'exists' | 'full' | 'read-only' | 'other';
+export type FileProblem = 'missing' | 'denied' | 'exists' | 'full' | 'quota' | 'read-only' | 'other';
 
 /** `words` are those of the host, for a problem that has no better ones. */
 export function fileError(file: FileStep, problem: FileProblem, words: string, cause?: unknown): HostError {
@@ -49,6 +49,12 @@ export function fileError(file: FileStep, problem: FileProblem, words: string, c
         reason: 'the file system is full',
         remedy: `free space or inodes on the file system of ${directory}`,
       });
+    case 'quota':
+      return new HostError('ERR_HOST_DISK_FULL', {
+        ...base,
+        reason: `the file system has room, and the host does not say why it takes no more: ${words}. Most likely a quota of ${account} is exhausted`,
+        remedy: `see the quota of ${account} on the file system of ${directory} (quota(1)), and raise it or free space`,
+      });
     case 'read-only':
       return new HostError('ERR_HOST_NOT_WRITABLE', {
         ...base,
@@ -57,7 +63,11 @@ export function fileError(file: FileStep, problem: FileProblem, words: string, c
         remedy: `mount the file system of ${directory} writable`,
       });
     case 'other':
-      return new HostError('ERR_HOST_FILES', { ...base, reason: words });
+      return new HostError('ERR_HOST_FILES', {
+        ...base,
+        reason: words,
+        remedy: `look at ${path} on the host as ${account}, and at sshd's log there`,
+      });
   }
 }
 

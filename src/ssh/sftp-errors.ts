@@ -41,6 +41,7 @@ function problemOf(status: number | undefined, file: FileStep, facts: PlaceFacts
   if (fileSystem && (fileSystem.f_flag & READ_ONLY_FLAG) !== 0) return 'read-only';
   if (fileSystem && (fileSystem.f_bavail * fileSystem.f_frsize < ROOM_BYTES || fileSystem.f_favail === 0))
     return 'full';
+  if (file.access === 'fill') return 'quota';
   return facts.exists && file.access === 'create' ? 'exists' : 'other';
 }
 
@@ -49,7 +50,9 @@ export function sftpError(file: FileStep, error: Error, facts: PlaceFacts | unde
   const status = statusOf(error);
   const words =
     status === FAILURE
-      ? 'the SFTP server says only "Failure": a quota, another file system, or not the kind of file expected'
+      ? file.access === 'fill'
+        ? 'the SFTP server says only "Failure"'
+        : 'the SFTP server says only "Failure": a quota, another file system, or not the kind of file expected'
       : error.message;
   return fileError(file, problemOf(status, file, facts), words, error);
 }

@@ -116,14 +116,16 @@ export class SshSession implements HostSession {
         },
       },
     );
+    // A full disk or quota is told by any of these.
+    const filling = this.#step('fill', file.step, path);
     try {
       await this.#sftp.call<void>(
-        file,
+        filling,
         (sftp, done) => sftp.write(handle, content, 0, content.length, 0, (error) => done(error)),
         { signal, mandate },
       );
-      await this.#fsync(file, handle, { signal });
-      await this.#sftp.call<void>(file, (sftp, done) => sftp.close(handle, done), { signal });
+      await this.#fsync(filling, handle, { signal });
+      await this.#sftp.call<void>(filling, (sftp, done) => sftp.close(handle, done), { signal });
     } catch (error) {
       // Over a lost connection nothing can be removed: whoever comes next sweeps what was left.
       if (this.closed.aborted) throw error;

@@ -258,8 +258,16 @@ describeEachHaproxy((haproxyLab) => {
 
       const { haproxy } = await lab.haproxy.observe([lab.deployment], { signal: AbortSignal.timeout(5_000) });
       expect(haproxy).toMatchObject({ pendingTransaction: lab.host.certPath });
-      await expect(lab.apply(next)).rejects.toMatchObject({ code: 'ERR_HAPROXY_BUSY', retry: 'later' });
+      await expect(lab.apply(next)).rejects.toMatchObject({
+        code: 'ERR_HAPROXY_BUSY',
+        retry: 'later',
+        host: `lb/${lab.host.address}`,
+        step: expect.stringContaining(lab.host.certPath),
+        reason: expect.stringMatching(/another client|transaction/),
+        remedy: expect.stringMatching(/\S/),
+      });
       expect(await lab.pem()).toBe(lab.old.bundlePem);
+      expect(await lab.served()).toBe(lab.old.fingerprint256);
       expect(await lab.host.haproxy.command('show ssl cert')).toContain('# transaction');
 
       lab.clock.advance(30_000);
@@ -320,7 +328,13 @@ describeEachHaproxy((haproxyLab) => {
       const filler = join(directory, 'filler');
       await writeFile(filler, Buffer.alloc(28 * 1024));
 
-      await expect(lab.apply(selfSigned('lb.test'))).rejects.toMatchObject({ code: 'ERR_HOST_DISK_FULL' });
+      await expect(lab.apply(selfSigned('lb.test'))).rejects.toMatchObject({
+        code: 'ERR_HOST_DISK_FULL',
+        host: `lb/${lab.host.address}`,
+        step: expect.stringContaining(directory),
+        reason: expect.stringContaining('the file system is full'),
+        remedy: expect.stringContaining(`free space or inodes on the file system of ${directory}`),
+      });
       expect(await lab.pem()).toBe(lab.old.bundlePem);
       expect(await lab.served()).toBe(lab.old.fingerprint256);
       expect((await readdir(directory)).sort()).toEqual(['filler', 'haproxy.pem']);

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { Supervisor } from '../../../src/app/supervisor.ts';
-import type { KacmeConfig } from '../../../src/domain/model.ts';
+import type { DeploymentSpec, KacmeConfig } from '../../../src/domain/model.ts';
 import { appFixture, emptyConfig, spec } from './app-fixture.ts';
 
 const configWith = (certificate: string): KacmeConfig => ({
@@ -49,4 +49,43 @@ test('of two reloads side by side the later one counts, even if its files are re
 
   const { certificates } = await supervisor.status({ signal });
   expect(certificates.map(({ name }) => name)).toEqual(['newest']);
+});
+
+test('a deployment that is configured no more is told, with what stays and what ends it', async ({
+  signal,
+}) => {
+  const { deps, logged } = await appFixture();
+  const deployment: DeploymentSpec = {
+    certificate: 'site',
+    pool: 'lb',
+    path: '/certs/site.pem',
+    file: '/srv/site.pem',
+    copies: [],
+    mode: 0o600,
+    owner: undefined,
+    group: undefined,
+    takeOver: false,
+  };
+  const crtList = { path: '/certs/list', file: '/srv/list' };
+  const listed = { ...deployment, path: '/certs/listed.pem', file: '/srv/listed.pem', crtList };
+  const kept = { ...deployment, path: '/certs/kept.pem' };
+  const supervisor = new Supervisor({
+    config: { ...emptyConfig, deployments: [deployment, listed, kept] },
+    loadConfig: async () => ({ ...emptyConfig, deployments: [kept] }),
+    depsFor: () => ({
+      ...deps,
+      hosts: { host: unused, retain: unused, close: unused },
+      directory: { hosts: unused },
+      connectCertificateAuthority: unused,
+      resolver: undefined,
+      selfCheck: undefined,
+      readForeignDirectory: unused,
+    }),
+    leadership: { tryAcquire: unused, campaign: unused, holder: unused },
+  });
+  await supervisor.reloadConfig({ signal });
+  expect(logged().filter(({ msg }) => String(msg).startsWith('deployment removed'))).toMatchObject([
+    { path: '/certs/site.pem', file: '/srv/site.pem', reason: expect.stringContaining('haproxy.cfg') },
+    { path: '/certs/listed.pem', crtList: '/srv/list', reason: expect.stringContaining('off the crt-list') },
+  ]);
 });

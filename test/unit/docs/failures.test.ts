@@ -16,7 +16,9 @@ test.each(rows.map((cells) => ({ failure: cells[0]?.trim(), shownBy: codeSpans(c
   ({ shownBy }) => {
     expect(shownBy.length).toBeGreaterThan(0);
     for (const name of shownBy) {
-      const places = [`test/integration/${name}.test.ts`, `test/contract/${name}.contract.ts`];
+      const places = ['integration/NAME.test.ts', 'contract/NAME.contract.ts', 'unit/NAME.test.ts'].map(
+        (place) => `test/${place.replace('NAME', name)}`,
+      );
       expect(places.filter((path) => existsSync(join(root, path)))).toHaveLength(1);
     }
   },
