@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { bundle } from '../../build.mjs';
+import { ensureAnsible } from './ansible.mjs';
 import { ensureLab } from './lab.mjs';
 import { ensureNewerDebian } from './newer-debian.mjs';
 
@@ -10,6 +11,7 @@ export default async function setup() {
   const say = (/** @type {string} */ line) => void process.stdout.write(`set-up: ${line}\n`);
   await ensureLab({ say });
   await ensureNewerDebian({ say });
+  await ensureAnsible({ say });
   const directory = await mkdtemp(join(tmpdir(), 'kacme-build-'));
   const { command } = await bundle({ outdir: directory });
   process.env['KACME_COMMAND'] = command;

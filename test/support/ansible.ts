@@ -1,0 +1,223 @@
+import { execFile } from 'node:child_process';
+import { chmod, cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { stringify } from 'yaml';
+import { ansiblePaths } from '../setup/ansible.mjs';
+import { programs } from './programs.ts';
+import { scratchDirectory } from './scratch.ts';
+
+const repository = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+
+/** The collection as it stands in the repository. */
+export const collectionPath = join(repository, 'roles-adapter');
+const standin = join(repository, 'test/fixtures/kolla');
+
+export interface Outcome {
+  readonly status: number;
+  readonly output: string;
+}
+
+export interface ControllerSpec {
+  readonly name: string;
+  readonly address: string;
+  /** It does not answer. */
+  readonly down?: boolean;
+}
+
+export interface KollaOptions {
+  readonly controllers: readonly ControllerSpec[];
+  /** Groups of the inventory besides loadbalancer; [kacme] has the first controller unless given. */
+  readonly groups?: Readonly<Record<string, readonly string[]>>;
+  /** What globals.yml says. */
+  readonly globals: Readonly<Record<string, unknown>>;
+}
+
+/** What the stand-in of kolla_container was told. */
+export interface ContainerAction {
+  readonly action: string;
+  readonly name: string | null;
+  readonly command: string | null;
+  readonly environment: Readonly<Record<string, unknown>> | null;
+  readonly volumes: readonly string[] | null;
+  readonly engine: string | null;
+}
+
+/** A Kolla Ansible of stand-ins on this machine: an inventory, its configuration, and a directory for each host. */
+export interface TestKolla extends AsyncDisposable {
+  readonly path: string;
+  /** Runs a playbook of the collection, or one of the stand-in, as `kolla-ansible ACTION -p PLAYBOOK` does. */
+  play(playbook: string, action: string, ...args: string[]): Promise<Outcome>;
+  /** Reads what lies below /etc/kolla of a host. */
+  read(host: string, path: string): Promise<string>;
+  /** Reads what lies beside globals.yml. */
+  readConfig(path: string): Promise<string>;
+  actions(host: string): Promise<readonly ContainerAction[]>;
+  /** The commands that were given to the container engine. */
+  commands(): Promise<readonly string[]>;
+  setGlobals(globals: Readonly<Record<string, unknown>>): Promise<void>;
+  /** Has the stand-in fail a container that runs once, such as `bootstrap_kacme`, or succeed again. */
+  failContainer(name: string): Promise<void>;
+  setDown(names: readonly string[]): Promise<void>;
+}
+
+/** Starts one of the unpacked Python programs; never rejects. */
+export function runAnsibleTool(
+  name: string,
+  args: readonly string[],
+  options: { readonly cwd: string; readonly env?: Readonly<Record<string, string>> },
+): Promise<Outcome> {
+  const { python, bin, env } = ansiblePaths();
+  const { PATH = '/usr/bin:/bin' } = process.env;
+  return new Promise((resolve) => {
+    execFile(
+      python,
+      [join(bin, name), ...args],
+      {
+        cwd: options.cwd,
+        maxBuffer: 64 << 20,
+        env: {
+          ...process.env,
+          LC_ALL: 'C.UTF-8',
+          ...env,
+          ...options.env,
+          PATH: `${options.env?.['PATH'] ?? ''}:${bin}:${PATH}`,
+        },
+      },
+      (error, stdout, stderr) =>
+        resolve({ status: error === null ? 0 : Number(error.code ?? 1), output: stdout + stderr }),
+    );
+  });
+}
+
+/** The collection where Ansible looks for it: COLLECTIONS/ansible_collections/kacme/kolla. */
+export async function installCollection(directory: string): Promise<string> {
+  const target = join(directory, 'collections/ansible_collections/kacme');
+  await mkdir(target, { recursive: true });
+  await symlink(collectionPath, join(target, 'kolla'));
+  return join(directory, 'collections');
+}
+
+export async function prepareKolla(options: KollaOptions): Promise<TestKolla> {
+  const scratch = await scratchDirectory();
+  const { path } = scratch;
+  const at = (...parts: readonly string[]) => join(path, ...parts);
+  await Promise.all(['state', 'hosts', 'bin', 'tmp'].map((name) => mkdir(at(name))));
+  await mkdir(at('etc/globals.d'), { recursive: true });
+  // As an operator does it: Kolla Ansible's directories beside the playbooks of the collection.
+  await cp(standin, at('playbooks'), { recursive: true });
+  await cp(join(collectionPath, 'playbooks'), at('playbooks'), { recursive: true });
+  await installCollection(path);
+  await writeFile(at('bin/docker'), ENGINE, { mode: 0o755 });
+  await writeFile(at('bin/podman'), ENGINE, { mode: 0o755 });
+  for (const { name } of options.controllers) {
+    const python = at('bin', `python-${name}`);
+    await writeFile(python, `#!/bin/sh\nexport STANDIN_HOST=${name}\nexec /usr/bin/python3 "$@"\n`);
+    await chmod(python, 0o755);
+  }
+  const { ssh, sshKeygen } = programs();
+  const env = {
+    PATH: [at('bin'), dirname(sshKeygen), dirname(ssh)].join(':'),
+    ANSIBLE_HOME: at('tmp'),
+    ANSIBLE_LOCAL_TEMP: at('tmp'),
+    ANSIBLE_REMOTE_TEMP: at('tmp'),
+    ANSIBLE_COLLECTIONS_PATH: at('collections'),
+    ANSIBLE_COLLECTIONS_PATHS: at('collections'),
+    ANSIBLE_PIPELINING: '1',
+    ANSIBLE_NOCOLOR: '1',
+    ANSIBLE_RETRY_FILES_ENABLED: '0',
+    ANSIBLE_HOST_KEY_CHECKING: '0',
+    ANSIBLE_TIMEOUT: '3',
+    ANSIBLE_GATHERING: 'explicit',
+    ANSIBLE_FORKS: '3',
+    STANDIN_STATE: at('state'),
+    STANDIN_COMMANDS: at('commands'),
+    LD_LIBRARY_PATH: programs().env['LD_LIBRARY_PATH'] ?? '',
+  };
+  const writeInventory = (down: readonly string[]) =>
+    writeFile(at('inventory.yml'), stringify(inventoryOf(options, at, down)));
+  const setGlobals = (globals: Readonly<Record<string, unknown>>) =>
+    writeFile(at('etc/globals.yml'), stringify(globals));
+  await writeInventory(options.controllers.filter(({ down }) => down).map(({ name }) => name));
+  await setGlobals(options.globals);
+  const play = async (playbook: string, action: string, ...args: string[]) => {
+    const extra = ['globals.yml', 'globals.d/kacme.yml'].map((name) => at('etc', name));
+    const present = await Promise.all(
+      extra.map((file) =>
+        readFile(file).then(
+          () => [file],
+          () => [],
+        ),
+      ),
+    );
+    return runAnsibleTool(
+      'ansible-playbook',
+      [
+        '-i',
+        at('inventory.yml'),
+        ...present.flat().flatMap((file) => ['-e', `@${file}`]),
+        '-e',
+        JSON.stringify({ kolla_action: action, CONFIG_DIR: at('etc'), standin_hosts: at('hosts') }),
+        ...args,
+        at('playbooks', playbook),
+      ],
+      { cwd: path, env },
+    );
+  };
+  return {
+    path,
+    play,
+    setGlobals,
+    setDown: writeInventory,
+    read: (host, file) => readFile(at('hosts', host, file), 'utf8'),
+    readConfig: (file) => readFile(at('etc', file), 'utf8'),
+    actions: async (host) => JSON.parse(await readFile(at('state', `${host}.json`), 'utf8')).log,
+    commands: async () =>
+      (await readFile(at('commands'), 'utf8').catch(() => '')).split('\n').filter(Boolean),
+    failContainer: (name) => writeFile(at('state', `fail-${name}`), ''),
+    [Symbol.asyncDispose]: scratch.remove,
+  };
+}
+
+function inventoryOf(
+  { controllers, groups = {} }: KollaOptions,
+  at: (...parts: readonly string[]) => string,
+  down: readonly string[],
+) {
+  const members = (names: readonly string[]) => ({
+    hosts: Object.fromEntries(names.map((name) => [name, {}])),
+  });
+  const names = controllers.map(({ name }) => name);
+  const children = { kacme: names.slice(0, 1), loadbalancer: names, ...groups };
+  return {
+    all: {
+      vars: { ansible_become: false },
+      hosts: Object.fromEntries(
+        controllers.map(({ name, address }) => [
+          name,
+          {
+            standin_address: address,
+            ansible_python_interpreter: at('bin', `python-${name}`),
+            // Nobody listens on port 1.
+            ...(down.includes(name)
+              ? { ansible_connection: 'ssh', ansible_host: '127.0.0.1', ansible_port: 1 }
+              : { ansible_connection: 'local' }),
+          },
+        ]),
+      ),
+      children: Object.fromEntries(Object.entries(children).map(([name, list]) => [name, members(list)])),
+    },
+  };
+}
+
+/** Stands in for docker and podman: writes down what it is asked, and answers as the containers would. */
+const ENGINE = `#!/bin/sh
+echo "$(basename "$0") $*" >> "$STANDIN_COMMANDS"
+case "$*" in
+  *"kacme status --json") echo '{"certificates":[{"name":"external","state":"valid"}],"hosts":[]}' ;;
+  *"kacme status") echo "everything is as it should be" ;;
+  *"kolla_set_configs --check") test ! -e "$STANDIN_STATE/haproxy-changed" ;;
+  *"cat /etc/ssh/ssh_host_ed25519_key.pub") echo "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFallback$STANDIN_HOST root" ;;
+  *"/haproxy_run.sh /etc/haproxy/haproxy_run.sh") test ! -e "$STANDIN_STATE/script-changed" ;;
+esac
+`;
