@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { chmod, cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
@@ -50,14 +50,12 @@ export interface TestKolla extends AsyncDisposable {
   play(playbook: string, action: string, ...args: string[]): Promise<Outcome>;
   /** Reads what lies below /etc/kolla of a host. */
   read(host: string, path: string): Promise<string>;
-  /** Reads what lies beside globals.yml. */
-  readConfig(path: string): Promise<string>;
   actions(host: string): Promise<readonly ContainerAction[]>;
   /** The commands that were given to the container engine. */
   commands(): Promise<readonly string[]>;
-  setGlobals(globals: Readonly<Record<string, unknown>>): Promise<void>;
-  /** Has the stand-in fail a container that runs once, such as `bootstrap_kacme`, or succeed again. */
-  failContainer(name: string): Promise<void>;
+  /** Has the stand-ins find something, such as `haproxy-changed`, or fail a container that runs once: `fail-bootstrap_kacme`. */
+  mark(name: string, text?: string): Promise<void>;
+  unmark(name: string): Promise<void>;
   setDown(names: readonly string[]): Promise<void>;
 }
 
@@ -136,8 +134,9 @@ export async function prepareKolla(options: KollaOptions): Promise<TestKolla> {
   };
   const writeInventory = (down: readonly string[]) =>
     writeFile(at('inventory.yml'), stringify(inventoryOf(options, at, down)));
+  // As JSON: the text yes, unquoted, would be a boolean to Ansible.
   const setGlobals = (globals: Readonly<Record<string, unknown>>) =>
-    writeFile(at('etc/globals.yml'), stringify(globals));
+    writeFile(at('etc/globals.yml'), JSON.stringify(globals));
   await writeInventory(options.controllers.filter(({ down }) => down).map(({ name }) => name));
   await setGlobals(options.globals);
   const play = async (playbook: string, action: string, ...args: string[]) => {
@@ -167,14 +166,13 @@ export async function prepareKolla(options: KollaOptions): Promise<TestKolla> {
   return {
     path,
     play,
-    setGlobals,
     setDown: writeInventory,
     read: (host, file) => readFile(at('hosts', host, file), 'utf8'),
-    readConfig: (file) => readFile(at('etc', file), 'utf8'),
     actions: async (host) => JSON.parse(await readFile(at('state', `${host}.json`), 'utf8')).log,
     commands: async () =>
       (await readFile(at('commands'), 'utf8').catch(() => '')).split('\n').filter(Boolean),
-    failContainer: (name) => writeFile(at('state', `fail-${name}`), ''),
+    mark: (name, text = '') => writeFile(at('state', name), text),
+    unmark: (name) => rm(at('state', name)),
     [Symbol.asyncDispose]: scratch.remove,
   };
 }
@@ -219,5 +217,6 @@ case "$*" in
   *"kolla_set_configs --check") test ! -e "$STANDIN_STATE/haproxy-changed" ;;
   *"cat /etc/ssh/ssh_host_ed25519_key.pub") echo "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFallback$STANDIN_HOST root" ;;
   *"/haproxy_run.sh /etc/haproxy/haproxy_run.sh") test ! -e "$STANDIN_STATE/script-changed" ;;
+  *"haproxy kolla_set_configs") rm "$STANDIN_STATE/haproxy-changed" ;;
 esac
 `;

@@ -1,0 +1,44 @@
+import { copyFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { askForChallenge, startCloud } from '../support/kolla-cloud.ts';
+import { renderedHaproxy } from '../support/kolla-haproxy.ts';
+
+const { KOLLA_ANSIBLE_SRC: source } = process.env;
+
+/** What Kolla's own templates read besides what the stand-in defines. */
+const KOLLA = {
+  haproxy_enable_http2: false,
+  haproxy_http2_protocol: 'alpn h2,http/1.1',
+  haproxy_frontend_tcp_extra: [],
+  haproxy_backend_http_extra: [],
+  haproxy_backend_tcp_extra: [],
+  haproxy_health_check: 'check',
+};
+
+test.skipIf(source === undefined).each([
+  { title: 'standalone', globals: {} },
+  { title: 'replacing lego', globals: { kacme_integration: 'replace_lego', enable_letsencrypt: 'yes' } },
+])("Kolla's own templates lead challenges to kacme, $title", { timeout: 300_000 }, async ({ globals }) => {
+  const cloud = await startCloud({ globals: { ...KOLLA, ...globals } });
+  onTestFinished(() => cloud[Symbol.asyncDispose]());
+  const { kolla, httpPort, answer } = cloud;
+  for (const template of [
+    'haproxy-config/templates/haproxy_single_service_split.cfg.j2',
+    'loadbalancer/templates/haproxy/haproxy_run.sh.j2',
+  ])
+    await copyFile(
+      join(source ?? '', 'ansible/roles', template),
+      join(kolla.path, 'playbooks/roles', template),
+    );
+  for (const playbook of ['prepare.yml', 'loadbalancer.yml']) {
+    const { status, output } = await kolla.play(playbook, 'deploy');
+    expect(status, output).toBe(0);
+  }
+  const haproxy = await renderedHaproxy(kolla, 'ctl1');
+  onTestFinished(() => haproxy[Symbol.asyncDispose]());
+  const running = await haproxy.start();
+  onTestFinished(() => running.stop());
+  for (const vip of [cloud.internalVip, cloud.externalVip])
+    expect(await askForChallenge(vip, httpPort)).toEqual({ status: 200, body: answer });
+});

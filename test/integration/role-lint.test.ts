@@ -1,0 +1,35 @@
+import { expect, onTestFinished, test } from 'vitest';
+import { collectionPath, installCollection, prepareKolla, runAnsibleTool } from '../support/ansible.ts';
+import { scratchDirectory } from '../support/scratch.ts';
+
+test('the collection passes ansible-lint in its production profile', { timeout: 240_000 }, async () => {
+  const scratch = await scratchDirectory();
+  onTestFinished(scratch.remove);
+  const collections = await installCollection(scratch.path);
+  const { status, output } = await runAnsibleTool(
+    'ansible-lint',
+    ['--offline', '--nocolor', '-c', '.ansible-lint'],
+    {
+      cwd: collectionPath,
+      env: { ANSIBLE_COLLECTIONS_PATHS: collections, HOME: scratch.path, XDG_CACHE_HOME: scratch.path },
+    },
+  );
+  expect(output).toContain('Passed with production profile: 0 failure(s), 0 warning(s)');
+  expect(status).toBe(0);
+});
+
+test('the collection passes yamllint', { timeout: 60_000 }, async () => {
+  expect(await runAnsibleTool('yamllint', ['--strict', '.'], { cwd: collectionPath })).toEqual({
+    status: 0,
+    output: '',
+  });
+});
+
+test('every playbook is sound beside the roles of Kolla', { timeout: 120_000 }, async () => {
+  const kolla = await prepareKolla({ controllers: [{ name: 'ctl1', address: '127.0.0.1' }], globals: {} });
+  onTestFinished(() => kolla[Symbol.asyncDispose]());
+  for (const playbook of ['prepare', 'kacme', 'reload', 'migrate', 'rollback']) {
+    const { status, output } = await kolla.play(`${playbook}.yml`, 'deploy', '--syntax-check');
+    expect(status, output).toBe(0);
+  }
+});

@@ -1,0 +1,179 @@
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { expect, onTestFinished, test } from 'vitest';
+import { parse } from 'yaml';
+import type { Outcome, TestKolla } from '../support/ansible.ts';
+import { askForChallenge, type CloudOptions, startCloud, type TestCloud } from '../support/kolla-cloud.ts';
+import { renderedHaproxy } from '../support/kolla-haproxy.ts';
+
+const run = promisify(execFile);
+const TIMEOUT = { timeout: 300_000 };
+
+async function cloudOf(options: CloudOptions): Promise<TestCloud> {
+  const cloud = await startCloud(options);
+  onTestFinished(() => cloud[Symbol.asyncDispose]());
+  return cloud;
+}
+
+function expectDone({ status, output }: Outcome): string {
+  expect(status, output).toBe(0);
+  return output;
+}
+
+/** As an operator: prepare, deploy the loadbalancer, deploy kacme. */
+async function deploy(kolla: TestKolla, action = 'deploy'): Promise<void> {
+  expectDone(await kolla.play('prepare.yml', 'config'));
+  expectDone(await kolla.play('loadbalancer.yml', 'deploy'));
+  expectDone(await kolla.play('kacme.yml', action));
+}
+
+async function expectValidConfiguration(kolla: TestKolla, host: string): Promise<void> {
+  const { stdout } = await run(process.execPath, [
+    process.env['KACME_COMMAND'] ?? '',
+    'config',
+    'check',
+    '--config',
+    join(kolla.path, 'hosts', host, 'kacme/kacme.yaml'),
+  ]);
+  expect(stdout).toContain('valid');
+}
+
+async function expectChallengesAnswered(
+  { kolla, httpPort, answer }: TestCloud,
+  vips: readonly string[],
+): Promise<void> {
+  const haproxy = await renderedHaproxy(kolla, 'ctl1');
+  onTestFinished(() => haproxy[Symbol.asyncDispose]());
+  const running = await haproxy.start();
+  onTestFinished(() => running.stop());
+  for (const vip of vips) expect(await askForChallenge(vip, httpPort)).toEqual({ status: 200, body: answer });
+}
+
+const changes = (output: string) =>
+  [...output.matchAll(/^ctl\d .*changed=(\d+)/gm)].reduce((sum, [, count]) => sum + Number(count), 0);
+
+test(
+  'three controllers, two addresses, standalone: challenges are answered ahead of the redirect, and a second run changes nothing',
+  TIMEOUT,
+  async () => {
+    const cloud = await cloudOf({
+      controllers: 3,
+      globals: { nova_external_fqdn: 'Nova.cloud.test', heat_external_fqdn: 'heat.test' },
+    });
+    const { kolla, controllers } = cloud;
+    expectDone(await kolla.play('prepare.yml', 'config'));
+    expectDone(await kolla.play('loadbalancer.yml', 'deploy'));
+
+    expectDone(await kolla.play('kacme.yml', 'deploy', '--check'));
+    await expect(kolla.read('ctl1', 'kacme/kacme.yaml')).rejects.toThrow('ENOENT');
+    expectDone(await kolla.play('kacme.yml', 'deploy'));
+
+    await expectValidConfiguration(kolla, 'ctl1');
+    const config = parse(await kolla.read('ctl1', 'kacme/kacme.yaml'));
+    expect(config.certificates).toEqual({
+      external: { identifiers: ['cloud.test', 'nova.cloud.test'], issuers: ['public'], key: 'ecdsa-p256' },
+      internal: { identifiers: ['internal.cloud.test'], issuers: ['public'], key: 'ecdsa-p256' },
+    });
+    expect(config.pools.loadbalancers.hosts).toEqual(
+      controllers.map(({ name, address }) => ({ name, host: address })),
+    );
+    const pinned = await kolla.read('ctl1', 'kacme/known_hosts');
+    for (const { name } of controllers) {
+      const key = await kolla.read(name, 'kacme_ssh/ssh_host_ed25519_key.pub');
+      expect(pinned).toContain(`${key.split(' ').slice(0, 2).join(' ')} ${name}`);
+      const allowed = await kolla.read(name, 'kacme_ssh/authorized_keys');
+      expect(allowed).toBe(
+        `from="${controllers[0]?.address}",restrict,port-forwarding ${await kolla.read('ctl1', 'kacme/id_ed25519.pub')}`,
+      );
+      const haproxy = await renderedHaproxy(kolla, name);
+      onTestFinished(() => haproxy[Symbol.asyncDispose]());
+      const { status, output } = await haproxy.check();
+      expect(status, output).toBe(0);
+    }
+    const done = (await kolla.actions('ctl1')).map(({ action, name }) => `${action} ${name}`);
+    expect(done).toEqual([
+      'recreate_or_restart_container kacme_ssh',
+      'start_container bootstrap_kacme',
+      'recreate_or_restart_container kacme',
+    ]);
+    await expectChallengesAnswered(cloud, [cloud.internalVip, cloud.externalVip]);
+
+    expect(changes(expectDone(await kolla.play('prepare.yml', 'config')))).toBe(0);
+    expect(changes(expectDone(await kolla.play('kacme.yml', 'reconfigure')))).toBe(0);
+    expect(changes(expectDone(await kolla.play('kacme.yml', 'deploy', '--check')))).toBe(0);
+  },
+);
+
+test.each([
+  {
+    title: 'replacing lego, one address, on Podman',
+    options: {
+      oneVip: true,
+      globals: {
+        kacme_integration: 'replace_lego',
+        enable_letsencrypt: 'yes',
+        kolla_container_engine: 'podman',
+      },
+    },
+    certificates: { cloud: ['cloud.test'] },
+  },
+  {
+    title: 'standalone, without Horizon, two addresses',
+    options: { globals: { enable_horizon: false } },
+    certificates: { external: ['cloud.test'], internal: ['internal.cloud.test'] },
+  },
+  {
+    title: 'standalone, with a single external frontend and a private CA for the internal name',
+    options: {
+      globals: {
+        haproxy_single_external_frontend: true,
+        kacme_internal_acme_directory: 'https://ca.cloud.test/acme/acme/directory',
+        kacme_internal_acme_ca_file: '/etc/ssl/certs/ca-certificates.crt',
+        kacme_acme_eab_key_id: 'kid-1',
+        kacme_acme_eab_hmac_key: 'c2VjcmV0LXNlY3JldA',
+      },
+    },
+    certificates: { external: ['cloud.test'], internal: ['internal.cloud.test'] },
+  },
+])('one controller, $title: challenges are answered', TIMEOUT, async ({ options, certificates }) => {
+  const cloud = await cloudOf(options);
+  const { kolla } = cloud;
+  await deploy(kolla);
+  await expectValidConfiguration(kolla, 'ctl1');
+  const config = parse(await kolla.read('ctl1', 'kacme/kacme.yaml'));
+  expect(
+    Object.fromEntries(
+      Object.entries<{ identifiers: string[] }>(config.certificates).map(([name, { identifiers }]) => [
+        name,
+        identifiers,
+      ]),
+    ),
+  ).toEqual(certificates);
+  const engines = new Set((await kolla.actions('ctl1')).map(({ engine }) => engine));
+  expect([...engines]).toEqual([options.globals['kolla_container_engine' as never] ?? 'docker']);
+  await expectChallengesAnswered(cloud, [cloud.internalVip, cloud.externalVip]);
+});
+
+test('IPv6 addresses are put in brackets where they need them', TIMEOUT, async () => {
+  const { kolla } = await cloudOf({
+    globals: {
+      api_address_family: 'ipv6',
+      enable_horizon: false,
+      standin_address: 'fd00::11',
+      standin_internal_vip: 'fd00::10',
+      standin_external_vip: 'fd00::20',
+      kacme_config_override: { reconcile: { every: '15s' } },
+    },
+  });
+  await deploy(kolla, 'config');
+  await expectValidConfiguration(kolla, 'ctl1');
+  const config = parse(await kolla.read('ctl1', 'kacme/kacme.yaml'));
+  expect(config.reconcile).toEqual({ every: '15s' });
+  expect(config.challenge.listen).toMatch(/^\[fd00::11\]:\d+$/);
+  expect(await kolla.read('ctl1', 'haproxy/services.d/kacme.cfg')).toContain('bind [fd00::20]:');
+  const haproxy = await renderedHaproxy(kolla, 'ctl1');
+  onTestFinished(() => haproxy[Symbol.asyncDispose]());
+  const { status, output } = await haproxy.check();
+  expect(status, output).toBe(0);
+});
