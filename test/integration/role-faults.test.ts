@@ -70,11 +70,14 @@ test.each([
 });
 
 test(
-  'a failed bootstrap fails the deployment, and the next one goes on; a dead controller is a warning',
+  'check mode changes nothing; a failed bootstrap fails the deployment, and the next one goes on; a dead controller is a warning',
   TIMEOUT,
   async () => {
     const { kolla } = await cloudOf({ controllers: 2 });
-    await kolla.play('prepare.yml', 'config');
+    const checked = await kolla.play('kacme.yml', 'deploy', '--check');
+    expect(checked.status, checked.output).toBe(0);
+    await expect(kolla.read('ctl1', 'kacme/kacme.yaml')).rejects.toThrow('ENOENT');
+
     await kolla.mark('fail-bootstrap_kacme', '1');
     expect((await kolla.play('kacme.yml', 'deploy')).status).not.toBe(0);
     expect((await kolla.actions('ctl1')).map(({ name }) => name)).toEqual(['kacme_ssh']);

@@ -46,8 +46,8 @@ export interface ContainerAction {
 /** A Kolla Ansible of stand-ins on this machine: an inventory, its configuration, and a directory for each host. */
 export interface TestKolla extends AsyncDisposable {
   readonly path: string;
-  /** Runs a playbook of the collection, or one of the stand-in, as `kolla-ansible ACTION -p PLAYBOOK` does. */
-  play(playbook: string, action: string, ...args: string[]): Promise<Outcome>;
+  /** Runs playbooks of the collection, or of the stand-in, one after the other, as `kolla-ansible ACTION -p PLAYBOOK` does. */
+  play(playbooks: string | readonly string[], action: string, ...args: string[]): Promise<Outcome>;
   /** Reads what lies below /etc/kolla of a host. */
   read(host: string, path: string): Promise<string>;
   actions(host: string): Promise<readonly ContainerAction[]>;
@@ -127,7 +127,7 @@ export async function prepareKolla(options: KollaOptions): Promise<TestKolla> {
     ANSIBLE_HOST_KEY_CHECKING: '0',
     ANSIBLE_TIMEOUT: '3',
     ANSIBLE_GATHERING: 'explicit',
-    ANSIBLE_FORKS: '3',
+    ANSIBLE_FORKS: '6',
     STANDIN_STATE: at('state'),
     STANDIN_COMMANDS: at('commands'),
     LD_LIBRARY_PATH: programs().env['LD_LIBRARY_PATH'] ?? '',
@@ -139,7 +139,7 @@ export async function prepareKolla(options: KollaOptions): Promise<TestKolla> {
     writeFile(at('etc/globals.yml'), JSON.stringify(globals));
   await writeInventory(options.controllers.filter(({ down }) => down).map(({ name }) => name));
   await setGlobals(options.globals);
-  const play = async (playbook: string, action: string, ...args: string[]) => {
+  const play = async (playbooks: string | readonly string[], action: string, ...args: string[]) => {
     const extra = ['globals.yml', 'globals.d/kacme.yml'].map((name) => at('etc', name));
     const present = await Promise.all(
       extra.map((file) =>
@@ -158,7 +158,7 @@ export async function prepareKolla(options: KollaOptions): Promise<TestKolla> {
         '-e',
         JSON.stringify({ kolla_action: action, CONFIG_DIR: at('etc'), standin_hosts: at('hosts') }),
         ...args,
-        at('playbooks', playbook),
+        ...[playbooks].flat().map((name) => at('playbooks', name)),
       ],
       { cwd: path, env },
     );
