@@ -107,7 +107,7 @@ test(
 );
 
 test(
-  "a migration stops lego first, adopts, and then serves; Kolla's haproxy_ssh serves as a fallback",
+  "a migration on Podman stops lego first, adopts, and then serves; Kolla's haproxy_ssh serves as a fallback",
   TIMEOUT,
   async () => {
     const { kolla } = await cloudOf({
@@ -115,6 +115,7 @@ test(
       globals: {
         kacme_integration: 'replace_lego',
         enable_letsencrypt: 'yes',
+        kolla_container_engine: 'podman',
         kacme_ssh_enabled: false,
         haproxy_ssh_key: { private_key: 'THE-PRIVATE-KEY', public_key: 'public' },
         kacme_lego_directories: ['external'],
@@ -126,6 +127,7 @@ test(
     expect(output).not.toContain('THE-PRIVATE-KEY');
     const done = await kolla.actions('ctl1');
     expect(done.map(({ name }) => name)).toEqual(['adopt_kacme_external', 'bootstrap_kacme', 'kacme']);
+    expect(new Set(done.map(({ engine }) => engine))).toEqual(new Set(['podman']));
     expect(done[0]?.command).toContain('kacme adopt --from lego:/etc/letsencrypt/lego/external');
     expect(done[0]?.volumes).toContain('letsencrypt:/etc/letsencrypt:ro');
     expect(await kolla.read('ctl1', 'kacme/id_haproxy_ssh')).toBe('THE-PRIVATE-KEY\n');

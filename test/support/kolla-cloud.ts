@@ -5,7 +5,11 @@ import { type ControllerSpec, type KollaOptions, prepareKolla, type TestKolla } 
 import { freePort, loopbackAddress } from './net.ts';
 
 export interface CloudOptions {
+  /** With fluentd and Prometheus. */
+  readonly telling?: boolean;
   readonly controllers?: number;
+  /** Of every controller; a loopback address for each otherwise. */
+  readonly address?: string;
   readonly oneVip?: boolean;
   readonly groups?: KollaOptions['groups'];
   readonly globals?: Readonly<Record<string, unknown>>;
@@ -20,12 +24,14 @@ export interface TestCloud extends AsyncDisposable {
   readonly httpPort: number;
   /** What kacme would answer to a challenge. */
   readonly answer: string;
+  /** Ends what stands in for kacme and the sidecars, so that real ones can have their ports. */
+  makeRoom(): Promise<void>;
 }
 
 export async function startCloud(options: CloudOptions = {}): Promise<TestCloud> {
   const controllers = Array.from({ length: options.controllers ?? 1 }, (_, index) => ({
     name: `ctl${index + 1}`,
-    address: loopbackAddress(),
+    address: options.address ?? loopbackAddress(),
   }));
   const first = controllers[0]?.address ?? '';
   const internalVip = loopbackAddress();
@@ -69,6 +75,8 @@ export async function startCloud(options: CloudOptions = {}): Promise<TestCloud>
     kolla_enable_tls_external: true,
     kacme_acme_contact: ['ops@cloud.test'],
     kacme_acme_terms_of_service_agreed: true,
+    // What nobody looks at takes time to render.
+    ...(options.telling === true ? {} : { enable_fluentd: false, enable_prometheus: false }),
     ...options.globals,
   };
   const kolla = await prepareKolla({
@@ -76,6 +84,11 @@ export async function startCloud(options: CloudOptions = {}): Promise<TestCloud>
     globals,
     ...(options.groups === undefined ? {} : { groups: options.groups }),
   });
+  const makeRoom = async () => {
+    challenges.closeAllConnections();
+    const open = [challenges, ...sidecars].filter(({ listening }) => listening);
+    await Promise.all(open.map((server) => new Promise((done) => server.close(done))));
+  };
   return {
     kolla,
     controllers,
@@ -83,9 +96,9 @@ export async function startCloud(options: CloudOptions = {}): Promise<TestCloud>
     externalVip,
     httpPort,
     answer,
+    makeRoom,
     [Symbol.asyncDispose]: async () => {
-      challenges.closeAllConnections();
-      await Promise.all([challenges, ...sidecars].map((server) => new Promise((done) => server.close(done))));
+      await makeRoom();
       await kolla[Symbol.asyncDispose]();
     },
   };

@@ -15,7 +15,7 @@ export interface RenderedHaproxy extends AsyncDisposable {
   start(): Promise<RunningProcess>;
 }
 
-/** Takes what was rendered for a host to a directory of the lab's account; only paths and the group of the socket differ. */
+/** Takes what was rendered for a host to a directory of the lab's account; only paths and accounts differ. */
 export async function renderedHaproxy(kolla: TestKolla, host: string): Promise<RenderedHaproxy> {
   const account = labAccount();
   const scratch = await scratchDirectory(account);
@@ -25,7 +25,8 @@ export async function renderedHaproxy(kolla: TestKolla, host: string): Promise<R
       .replaceAll('/etc/haproxy/certificates', at('certificates'))
       .replaceAll('/var/lib/kolla/haproxy', scratch.path)
       .replaceAll(' group kolla', '')
-      .replaceAll('group,kolla,', '');
+      .replaceAll('group,kolla,', '')
+      .replaceAll(/^ {4}(chroot|user|group) .*\n/gm, '');
   await mkdir(at('services.d'));
   await mkdir(at('certificates'));
   const services = (await readdir(join(kolla.path, 'hosts', host, 'haproxy/services.d'))).map((name) =>
