@@ -1,3 +1,5 @@
+import { access, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { type CloudOptions, startCloud, type TestCloud } from '../support/kolla-cloud.ts';
 
@@ -69,8 +71,52 @@ test.each([
   for (const words of said) expect(output.replaceAll('\\"', '"')).toContain(words);
 });
 
+test('each step of a first deployment can be run again after it failed', TIMEOUT, async () => {
+  const cloud = await cloudOf({ globals: { kacme_wait_trusted: 5 } });
+  const { kolla } = cloud;
+  const at = (...parts: string[]) => join(kolla.path, ...parts);
+  const fails = async (playbook: string, action: string, reason: string | RegExp) => {
+    const { status, output } = await kolla.play(playbook, action);
+    expect(status, output).not.toBe(0);
+    expect(output.replaceAll('\\"', '"')).toMatch(reason);
+  };
+  const works = async (playbook: string, action: string) => {
+    const { status, output } = await kolla.play(playbook, action);
+    expect(status, output).toBe(0);
+  };
+  const mine = at('etc/config/haproxy/haproxy_run.sh');
+  await mkdir(dirname(mine), { recursive: true });
+  await writeFile(mine, 'a script of the operator');
+  await fails('prepare.yml', 'config', 'haproxy_run.sh is there already and was not written by kacme.kolla');
+  expect(await readFile(mine, 'utf8')).toBe('a script of the operator');
+  await rm(mine);
+  await works('prepare.yml', 'config');
+
+  await fails('kacme.yml', 'precheck', /is taken on ctl1: set kacme_challenge_port/);
+  await cloud.makeRoom();
+  await works('kacme.yml', 'precheck');
+  await cloud.standIn();
+
+  const script = at('playbooks/roles/loadbalancer/templates/haproxy/haproxy_run.sh.j2');
+  const stock = await readFile(script, 'utf8');
+  await writeFile(script, 'exec /usr/sbin/haproxy -D');
+  await fails('loadbalancer.yml', 'deploy', 'kacme.kolla does not know this release');
+  await writeFile(script, stock);
+  await works('loadbalancer.yml', 'deploy');
+
+  await kolla.mark('untrusted');
+  await fails('kacme.yml', 'deploy', /Wait until every certificate is one of the CA/);
+  await kolla.unmark('untrusted');
+  await works('kacme.yml', 'deploy');
+  expect((await kolla.actions('ctl1')).map(({ name }) => name)).toEqual([
+    'kacme_ssh',
+    'bootstrap_kacme',
+    'kacme',
+  ]);
+});
+
 test(
-  'check mode changes nothing; a failed bootstrap fails the deployment, and the next one goes on; a dead controller is a warning',
+  'check mode changes nothing; a failed bootstrap fails the deployment, a partial one is a warning, a dead controller another',
   TIMEOUT,
   async () => {
     const { kolla } = await cloudOf({ controllers: 2 });
@@ -83,14 +129,11 @@ test(
     expect((await kolla.actions('ctl1')).map(({ name }) => name)).toEqual(['kacme_ssh']);
     const hostKey = await kolla.read('ctl2', 'kacme_ssh/ssh_host_ed25519_key');
 
-    await kolla.unmark('fail-bootstrap_kacme');
+    await kolla.mark('fail-bootstrap_kacme', '3');
     const again = await kolla.play('kacme.yml', 'deploy');
     expect(again.status, again.output).toBe(0);
-    expect((await kolla.actions('ctl1')).map(({ name }) => name)).toEqual([
-      'kacme_ssh',
-      'bootstrap_kacme',
-      'kacme',
-    ]);
+    expect(again.output).toContain('WARNING: kacme bootstrap is partly done');
+    expect(await kolla.containers('ctl1')).toEqual(['kacme_ssh', 'kacme']);
     expect(await kolla.read('ctl2', 'kacme_ssh/ssh_host_ed25519_key')).toBe(hostKey);
 
     const [pinned, config] = [
@@ -107,7 +150,7 @@ test(
 );
 
 test(
-  "a migration on Podman stops lego first, adopts, and then serves; Kolla's haproxy_ssh serves as a fallback",
+  "a migration on Podman stops lego first, goes on after a failure, and can be taken back; Kolla's haproxy_ssh serves as a fallback",
   TIMEOUT,
   async () => {
     const { kolla } = await cloudOf({
@@ -121,39 +164,75 @@ test(
         kacme_lego_directories: ['external'],
       },
     });
+    // The sidecar is from before the fallback was chosen.
+    await kolla.seed('ctl1', ['haproxy_ssh', 'letsencrypt_lego', 'letsencrypt_webserver', 'kacme_ssh']);
     await kolla.play('prepare.yml', 'config');
+    await kolla.mark('fail-adopt_kacme_external', '1');
+    expect((await kolla.play('migrate.yml', 'deploy')).status).not.toBe(0);
+    expect(await kolla.containers('ctl1')).toEqual(['haproxy_ssh', 'kacme_ssh']);
+
+    await kolla.unmark('fail-adopt_kacme_external');
     const { status, output } = await kolla.play('migrate.yml', 'deploy');
     expect(status, output).toBe(0);
     expect(output).not.toContain('THE-PRIVATE-KEY');
+    expect(output).toContain('everything is as it should be');
     const done = await kolla.actions('ctl1');
-    expect(done.map(({ name }) => name)).toEqual(['adopt_kacme_external', 'bootstrap_kacme', 'kacme']);
+    expect(done.map(({ action, name }) => `${action} ${name}`)).toEqual([
+      'stop_and_remove_container letsencrypt_lego',
+      'stop_and_remove_container letsencrypt_webserver',
+      'start_container adopt_kacme_external',
+      'start_container bootstrap_kacme',
+      'recreate_or_restart_container kacme',
+      'stop_and_remove_container kacme_ssh',
+    ]);
     expect(new Set(done.map(({ engine }) => engine))).toEqual(new Set(['podman']));
-    expect(done[0]?.command).toContain('kacme adopt --from lego:/etc/letsencrypt/lego/external');
-    expect(done[0]?.volumes).toContain('letsencrypt:/etc/letsencrypt:ro');
+    expect(done[2]?.command).toContain('kacme adopt --from lego:/etc/letsencrypt/lego/external');
+    expect(done[2]?.volumes).toContain('letsencrypt:/etc/letsencrypt:ro');
+    expect(await kolla.containers('ctl1')).toEqual(['haproxy_ssh', 'kacme']);
     expect(await kolla.read('ctl1', 'kacme/id_haproxy_ssh')).toBe('THE-PRIVATE-KEY\n');
     expect(await kolla.read('ctl1', 'kacme/known_hosts')).toContain(':2985 ssh-ed25519 AAAAC3');
     expect(await kolla.read('ctl1', 'kacme/kacme.yaml')).toContain(
       'sftp: { exec: /usr/lib/openssh/sftp-server }',
     );
+
+    const prepared = join(kolla.path, 'etc/config/haproxy/services.d/kacme.cfg');
+    await access(prepared);
+    const back = await kolla.play('rollback.yml', 'deploy');
+    expect(back.status, back.output).toBe(0);
+    expect(await kolla.containers('ctl1')).toEqual(['haproxy_ssh']);
+    await expect(access(prepared)).rejects.toThrow('ENOENT');
   },
 );
 
 test(
-  'a changed configuration of HAProxy is copied in, validated and reloaded by kacme, and a changed start script is left to a restart',
+  'a changed configuration of HAProxy is reloaded host by host, up to the first that fails; a changed start script is left to a restart',
   TIMEOUT,
   async () => {
-    const { kolla } = await cloudOf({});
-    await kolla.mark('haproxy-changed');
-    expect((await kolla.play('reload.yml', 'deploy')).status).toBe(0);
-    expect((await kolla.commands()).slice(-3)).toEqual([
+    const { kolla } = await cloudOf({ controllers: 2 });
+    const reloads = async () =>
+      (await kolla.commands())
+        .filter((line) => line.includes('kacme reload'))
+        .map((line) => line.split(' ').at(-1));
+    for (const name of ['ctl1', 'ctl2']) await kolla.mark(`haproxy-changed-${name}`);
+    await kolla.mark('reload-fails');
+    expect((await kolla.play('reload.yml', 'deploy')).status).not.toBe(0);
+    expect(await reloads()).toEqual(['ctl1']);
+
+    await kolla.unmark('reload-fails');
+    const { status, output } = await kolla.play('reload.yml', 'deploy');
+    expect(status, output).toBe(0);
+    expect(await reloads()).toEqual(['ctl1', 'ctl1', 'ctl2']);
+    expect((await kolla.commands()).slice(-4)).toEqual([
       'docker exec -u root haproxy kolla_set_configs',
       'docker exec -u root haproxy haproxy -c -f /etc/haproxy/haproxy.cfg -f /etc/haproxy/services.d/',
-      'docker exec kacme kacme reload --host ctl1',
+      'docker exec kacme kacme reload --host ctl2',
+      'docker exec -u root haproxy rm -f /run/kacme-reload-is-due',
     ]);
-    await kolla.mark('haproxy-changed');
+
+    await kolla.mark('haproxy-changed-ctl1');
     await kolla.mark('script-changed');
-    const { output } = await kolla.play('reload.yml', 'deploy');
-    expect(output).toContain('WARNING: HAProxy on ctl1 was started by another start script');
-    expect((await kolla.commands()).filter((line) => line.includes('kacme reload'))).toHaveLength(1);
+    const third = await kolla.play('reload.yml', 'deploy');
+    expect(third.output).toContain('WARNING: HAProxy on ctl1 was started by another start script');
+    expect(await reloads()).toHaveLength(3);
   },
 );

@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { collectionPath, installCollection, prepareKolla, runAnsibleTool } from '../support/ansible.ts';
@@ -34,4 +34,18 @@ test('every playbook is sound beside the roles of Kolla', { timeout: 120_000 }, 
   expect(playbooks).toEqual(['kacme.yml', 'migrate.yml', 'prepare.yml', 'reload.yml', 'rollback.yml']);
   const { status, output } = await kolla.play(playbooks, 'deploy', '--syntax-check');
   expect(status, output).toBe(0);
+});
+
+test("the sidecar's sshd is configured as that of the sshd image", async () => {
+  const directives = async (path: string) =>
+    (await readFile(join(collectionPath, path), 'utf8'))
+      .split('\n')
+      .filter((line) => line !== '' && !line.startsWith('#') && !line.startsWith('HostKey '));
+  const image = await directives('../docker/ssh/sshd_config');
+  expect(image.length).toBeGreaterThan(20);
+  const role = await directives('roles/kacme/templates/sshd_config.j2');
+  const differing = ['ListenAddress', 'Port', 'AuthorizedKeysFile', 'AllowUsers', 'PermitOpen'];
+  expect(role.filter((line) => !differing.includes(line.split(' ')[0] ?? ''))).toEqual(
+    image.filter((line) => !line.startsWith('AuthorizedKeysFile ')),
+  );
 });

@@ -43,6 +43,12 @@ export interface ContainerAction {
   readonly engine: string | null;
 }
 
+/** What module_utils/standin_state.py keeps. */
+interface StandinState {
+  readonly containers: Readonly<Record<string, unknown>>;
+  readonly log: readonly ContainerAction[];
+}
+
 /** A Kolla Ansible of stand-ins on this machine: an inventory, its configuration, and a directory for each host. */
 export interface TestKolla extends AsyncDisposable {
   readonly path: string;
@@ -53,9 +59,13 @@ export interface TestKolla extends AsyncDisposable {
   actions(host: string): Promise<readonly ContainerAction[]>;
   /** The commands that were given to the container engine. */
   commands(): Promise<readonly string[]>;
-  /** Has the stand-ins find something, such as `haproxy-changed`, or fail a container that runs once: `fail-bootstrap_kacme`. */
+  /** Has the stand-ins find something, such as `haproxy-changed-ctl1`, or fail a container that runs once: `fail-bootstrap_kacme`. */
   mark(name: string, text?: string): Promise<void>;
   unmark(name: string): Promise<void>;
+  /** Has containers be there that the role did not start. */
+  seed(host: string, containers: readonly string[]): Promise<void>;
+  /** The containers of a host that are there now. */
+  containers(host: string): Promise<readonly string[]>;
   setDown(names: readonly string[]): Promise<void>;
 }
 
@@ -163,12 +173,20 @@ export async function prepareKolla(options: KollaOptions): Promise<TestKolla> {
       { cwd: path, env },
     );
   };
+  const stateOf = async (host: string): Promise<StandinState> =>
+    JSON.parse(await readFile(at('state', `${host}.json`), 'utf8'));
   return {
     path,
     play,
     setDown: writeInventory,
     read: (host, file) => readFile(at('hosts', host, file), 'utf8'),
-    actions: async (host) => JSON.parse(await readFile(at('state', `${host}.json`), 'utf8')).log,
+    actions: async (host) => (await stateOf(host)).log,
+    containers: async (host) => Object.keys((await stateOf(host)).containers),
+    seed: (host, containers) =>
+      writeFile(
+        at('state', `${host}.json`),
+        JSON.stringify({ containers: Object.fromEntries(containers.map((name) => [name, {}])), log: [] }),
+      ),
     commands: async () =>
       (await readFile(at('commands'), 'utf8').catch(() => '')).split('\n').filter(Boolean),
     mark: (name, text = '') => writeFile(at('state', name), text),
@@ -212,11 +230,16 @@ function inventoryOf(
 const ENGINE = `#!/bin/sh
 echo "$(basename "$0") $*" >> "$STANDIN_COMMANDS"
 case "$*" in
-  *"kacme status --json") echo '{"certificates":[{"name":"external","state":"valid"}],"hosts":[]}' ;;
+  *"kacme status --json") test ! -e "$STANDIN_STATE/untrusted" || { echo '{"certificates":[{"name":"external","state":"self-signed"}],"hosts":[]}'; exit 3; }
+     echo '{"certificates":[{"name":"external","state":"valid"}],"hosts":[]}' ;;
   *"kacme status") echo "everything is as it should be" ;;
-  *"kolla_set_configs --check") test ! -e "$STANDIN_STATE/haproxy-changed" ;;
+  *"kolla_set_configs --check") test ! -e "$STANDIN_STATE/haproxy-changed-$STANDIN_HOST" ;;
+  *"test -e /run/kacme-reload-is-due") test -e "$STANDIN_STATE/reload-is-due-$STANDIN_HOST" ;;
+  *"touch /run/kacme-reload-is-due") touch "$STANDIN_STATE/reload-is-due-$STANDIN_HOST" ;;
+  *"rm -f /run/kacme-reload-is-due") rm -f "$STANDIN_STATE/reload-is-due-$STANDIN_HOST" ;;
   *"cat /etc/ssh/ssh_host_ed25519_key.pub") echo "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFallback$STANDIN_HOST root" ;;
   *"/haproxy_run.sh /etc/haproxy/haproxy_run.sh") test ! -e "$STANDIN_STATE/script-changed" ;;
-  *"haproxy kolla_set_configs") rm "$STANDIN_STATE/haproxy-changed" ;;
+  *"haproxy kolla_set_configs") rm -f "$STANDIN_STATE/haproxy-changed-$STANDIN_HOST" ;;
+  *"kacme reload --host "*) test ! -e "$STANDIN_STATE/reload-fails" || { echo "ERR_HAPROXY_RELOAD" >&2; exit 1; } ;;
 esac
 `;

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
-import { createServer as createHttpServer, request } from 'node:http';
-import { createServer } from 'node:net';
+import { createServer as createHttpServer, request, type ServerResponse } from 'node:http';
+import { createServer, type Server, type Socket } from 'node:net';
 import { type ControllerSpec, type KollaOptions, prepareKolla, type TestKolla } from './ansible.ts';
 import { freePort, loopbackAddress } from './net.ts';
 
@@ -26,6 +26,8 @@ export interface TestCloud extends AsyncDisposable {
   readonly answer: string;
   /** Ends what stands in for kacme and the sidecars, so that real ones can have their ports. */
   makeRoom(): Promise<void>;
+  /** Brings it back. */
+  standIn(): Promise<void>;
 }
 
 export async function startCloud(options: CloudOptions = {}): Promise<TestCloud> {
@@ -36,28 +38,32 @@ export async function startCloud(options: CloudOptions = {}): Promise<TestCloud>
   const first = controllers[0]?.address ?? '';
   const internalVip = loopbackAddress();
   const externalVip = options.oneVip ? internalVip : loopbackAddress();
-  const [httpPort, httpsPort, monitorPort, singlePort, sshPort, verifyPort] = await Promise.all([
-    freePort(internalVip),
-    freePort(internalVip),
-    freePort(first),
-    freePort(externalVip),
-    freePort(first),
-    freePort(first),
-  ]);
+  const [httpPort, httpsPort, monitorPort, singlePort, sshPort, verifyPort, challengePort] =
+    await Promise.all([
+      freePort(internalVip),
+      freePort(internalVip),
+      freePort(first),
+      freePort(externalVip),
+      freePort(first),
+      freePort(first),
+      freePort(first),
+    ]);
   const answer = `token.${httpPort}`;
-  const challenges = createHttpServer((_, response) => response.end(answer));
-  challenges.listen(0, first);
-  await once(challenges, 'listening');
-  const bound = challenges.address();
-  const challengePort = typeof bound === 'object' && bound !== null ? bound.port : 0;
-  const sidecars = await Promise.all(
-    controllers.map(async ({ address }) => {
-      const server = createServer((socket) => socket.destroy());
-      server.listen(sshPort, address);
+  const answering = (_: unknown, response: ServerResponse) =>
+    // A connection that is kept open would keep the server, too.
+    response.setHeader('connection', 'close').end(answer);
+  const hangUp = (socket: Socket) => socket.destroy();
+  const servers: Server[] = [];
+  const standIn = async () => {
+    for (const [port, address] of [
+      ...controllers.map(({ address }) => [sshPort, address] as const),
+      [challengePort, first] as const,
+    ]) {
+      const server = port === challengePort ? createHttpServer(answering) : createServer(hangUp);
+      servers.push(server.listen(port, address));
       await once(server, 'listening');
-      return server;
-    }),
-  );
+    }
+  };
   const globals = {
     standin_internal_vip: internalVip,
     standin_external_vip: externalVip,
@@ -85,10 +91,9 @@ export async function startCloud(options: CloudOptions = {}): Promise<TestCloud>
     ...(options.groups === undefined ? {} : { groups: options.groups }),
   });
   const makeRoom = async () => {
-    challenges.closeAllConnections();
-    const open = [challenges, ...sidecars].filter(({ listening }) => listening);
-    await Promise.all(open.map((server) => new Promise((done) => server.close(done))));
+    await Promise.all(servers.splice(0).map((server) => new Promise((done) => server.close(done))));
   };
+  await standIn();
   return {
     kolla,
     controllers,
@@ -97,6 +102,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<TestCloud>
     httpPort,
     answer,
     makeRoom,
+    standIn,
     [Symbol.asyncDispose]: async () => {
       await makeRoom();
       await kolla[Symbol.asyncDispose]();
