@@ -102,10 +102,13 @@ test(
 
 test.each([
   {
-    title: 'replacing lego, one address',
+    title: 'replacing lego on 2025.2, one address',
     options: {
       oneVip: true,
       globals: {
+        openstack_release: '2025.2',
+        kolla_enable_tls_internal: 'yes',
+        kolla_enable_tls_external: 'yes',
         kacme_integration: 'replace_lego',
         enable_letsencrypt: 'yes',
       },
@@ -113,15 +116,19 @@ test.each([
     certificates: { cloud: ['cloud.test'] },
   },
   {
-    title: 'standalone, without Horizon, two addresses',
-    options: { globals: { enable_horizon: false } },
+    title: 'standalone on 2025.2, without Horizon, two addresses',
+    options: { globals: { openstack_release: '2025.2', enable_horizon: 'no' } },
     certificates: { external: ['cloud.test'], internal: ['internal.cloud.test'] },
   },
   {
-    title: 'standalone, with a single external frontend and a private CA for the internal name',
+    title: 'standalone on 2025.1, with a single external frontend and a private CA for the internal name',
     options: {
       globals: {
-        haproxy_single_external_frontend: true,
+        openstack_release: '2025.1',
+        enable_letsencrypt: 'no',
+        kolla_enable_tls_internal: 'yes',
+        kolla_enable_tls_external: 'yes',
+        haproxy_single_external_frontend: 'yes',
         kacme_internal_acme_directory: 'https://ca.cloud.test/acme/acme/directory',
         kacme_internal_acme_ca_file: '/etc/ssl/certs/ca-certificates.crt',
         kacme_acme_eab_key_id: 'kid-1',
