@@ -115,6 +115,23 @@ test('each step of a first deployment can be run again after it failed', TIMEOUT
   ]);
 });
 
+test('each action of kolla-ansible does to kacme what it does to other services', TIMEOUT, async () => {
+  const { kolla } = await cloudOf({});
+  const acts = async (action: string, ...args: string[]) => {
+    const { status, output } = await kolla.play('kacme.yml', action, ...args);
+    expect(status, output).toBe(0);
+    return output;
+  };
+  await acts('upgrade', '-e', 'kacme_action=bootstrap');
+  expect(await kolla.actions('ctl1')).toMatchObject([{ name: 'bootstrap_kacme' }]);
+  await kolla.seed('ctl1', ['kacme', 'kacme_ssh']);
+  await acts('pull');
+  expect((await kolla.actions('ctl1')).map(({ action }) => action)).toEqual(['pull_image', 'pull_image']);
+  expect(await acts('check')).toContain('everything is as it should be');
+  await acts('stop');
+  expect(await kolla.containers('ctl1')).toEqual([]);
+});
+
 test(
   'check mode changes nothing; a failed bootstrap fails the deployment, a partial one is a warning, a dead controller another',
   TIMEOUT,
