@@ -144,6 +144,38 @@ describe('activate', () => {
     expect(lists).toEqual(['certificate/']);
   });
 
+  test('hosts that look within a second are told the same, and of a new bundle at once', async ({
+    signal,
+  }) => {
+    const { store } = app.deps;
+    const read: string[] = [];
+    const counting = Object.create(store, {
+      get: {
+        value: (key: string, options: { signal: AbortSignal }) => {
+          read.push(key);
+          return store.get(key, options);
+        },
+      },
+      transact: { value: store.transact.bind(store) },
+      list: { value: store.list.bind(store) },
+    });
+    const bundles = new Bundles(3, { ...app.deps, store: counting });
+    const site = spec();
+    const ask = async () => (await bundles.desired(site, { signal }))?.place.generation;
+    await activate(bundles, issued(), effect(signal));
+    expect(await ask()).toBe(1);
+    read.length = 0;
+    app.advance(999);
+    expect(await ask()).toBe(1);
+    expect(read).toEqual([]);
+    app.advance(1);
+    expect(await ask()).toBe(1);
+    expect(read).toEqual(['certificate/site']);
+
+    await activate(bundles, issued(), effect(signal));
+    expect(await ask()).toBe(2);
+  });
+
   test('never logs a key', async ({ signal }) => {
     await activate(new Bundles(3, app.deps), issued(), effect(signal));
     expect(JSON.stringify(app.logged())).not.toContain('PRIVATE KEY');
