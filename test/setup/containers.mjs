@@ -8,6 +8,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -19,10 +20,13 @@ import { SetupError } from './setup-error.mjs';
 const run = promisify(execFile);
 
 /** What builds and runs images without an engine's service, and what makes networks for them. */
-const PACKAGES = ['podman', 'conmon', 'runc', 'debootstrap', 'iproute2', 'netavark', 'aardvark-dns'];
+const NETWORKING = ['iproute2', 'netavark', 'aardvark-dns', 'iptables'];
+const PACKAGES = ['podman', 'conmon', 'runc', 'debootstrap', ...NETWORKING];
 const SUITE = 'trixie';
 /** What the tests need of a base that is not in Debian's smallest set. */
 const INCLUDED = ['ca-certificates', 'libatomic1', 'curl', 'sudo', 'python3-minimal', 'python3-jinja2'];
+/** As in the official images: no layer carries apt's own indexes. */
+const APT = 'Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";\n';
 /** The line of docker/Dockerfile's NODE. */
 const NODE_LINE = '24';
 const NPM_LINE = '11';
@@ -31,8 +35,9 @@ const short = (/** @type {readonly string[]} */ parts) =>
   createHash('sha256').update(parts.join()).digest('hex').slice(0, 8);
 
 const toolsDirectory = () => join(cacheDirectory(), `containers-${process.arch}-${short(PACKAGES)}`);
-const storeDirectory = () =>
-  join(cacheDirectory(), `images-${SUITE}-${process.arch}-${short([...INCLUDED, NODE_LINE, NPM_LINE])}`);
+/** Where the base images are. */
+export const baseStore = () =>
+  join(cacheDirectory(), `images-${SUITE}-${process.arch}-${short([...INCLUDED, NODE_LINE, NPM_LINE, APT])}`);
 
 /** The base images, in a store that those of the tests read from. */
 export const BASE_IMAGES = {
@@ -42,7 +47,7 @@ export const BASE_IMAGES = {
   nodeOnly: 'localhost/kacme-lab/node-only:latest',
 };
 
-/** @typedef {{ podman: string, debootstrap: string, conmon: string, runc: string, ip: string, libraryPath: string }} ContainerTools */
+/** @typedef {{ podman: string, debootstrap: string, conmon: string, runc: string, ip: string, libraryPath: string, firewall: string, firewallModules: string }} ContainerTools */
 
 /** ip(8), and the variables that it needs. */
 export function ipCommand() {
@@ -59,6 +64,8 @@ function tools(root = toolsDirectory()) {
     runc: join(root, 'usr/sbin/runc'),
     debootstrap: join(root, 'usr/sbin/debootstrap'),
     ip: ['usr/bin/ip', 'bin/ip'].map((path) => join(root, path)).find(existsSync) ?? 'ip',
+    firewall: join(root, 'usr/sbin/xtables-nft-multi'),
+    firewallModules: join(root, 'usr/lib', triplet, 'xtables'),
     libraryPath: [join(root, 'usr/lib', triplet), join(root, 'lib', triplet)].join(':'),
   };
 }
@@ -98,18 +105,27 @@ export async function whyNoContainers() {
  * A Podman with files of its own alone below `directory`: it does not know the system's containers.
  *
  * @param {string} directory
- * @param {{ bases?: boolean }} [options] `bases: false`: without the store of the base images
+ * @param {{ bases?: boolean, stores?: readonly string[], images?: string }} [options] `bases: false`: without the store
+ *   of the base images; `stores`: more to read images from; `images`: where its own images and containers are instead
  */
-export function podmanIn(directory, { bases = true } = {}) {
+export function podmanIn(directory, { bases = true, stores = [], images = directory } = {}) {
   const root = toolsDirectory();
-  const { podman, conmon, runc, libraryPath } = tools(root);
-  const { PATH = '/usr/sbin:/usr/bin:/sbin:/bin' } = process.env;
+  const { podman, conmon, runc, libraryPath, firewall, firewallModules } = tools(root);
   const at = (/** @type {string} */ name) => join(directory, name);
   mkdirSync(at('home/.config/containers'), { recursive: true });
   writeFileSync(
     at('home/.config/containers/policy.json'),
     JSON.stringify({ default: [{ type: 'insecureAcceptAnything' }] }),
   );
+  // netavark looks for it in the PATH; which of iptables' commands it is, is in its name.
+  mkdirSync(at('bin'), { recursive: true });
+  for (const name of ['iptables', 'ip6tables'])
+    if (!existsSync(at(`bin/${name}`))) symlinkSync(firewall, at(`bin/${name}`));
+  const environment = {
+    PATH: `${at('bin')}:${process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin'}`,
+    LD_LIBRARY_PATH: libraryPath,
+    XTABLES_LIBDIR: firewallModules,
+  };
   const list = (/** @type {readonly string[]} */ items) => JSON.stringify(items);
   writeFileSync(
     at('containers.conf'),
@@ -125,10 +141,10 @@ export function podmanIn(directory, { bases = true } = {}) {
       'events_logger = "none"',
       'lock_type = "file"',
       `helper_binaries_dir = ${list([join(root, 'usr/lib/podman')])}`,
-      `tmp_dir = ${JSON.stringify(at('tmp'))}`,
+      `tmp_dir = ${JSON.stringify(join(images, 'tmp'))}`,
       `conmon_path = ${list([conmon])}`,
       // conmon runs Podman again when a container has ended, and gives it this environment alone.
-      `conmon_env_vars = ${list([`PATH=${PATH}`, `LD_LIBRARY_PATH=${libraryPath}`])}`,
+      `conmon_env_vars = ${list(Object.entries(environment).map(([name, value]) => `${name}=${value}`))}`,
       '[engine.runtimes]',
       `runc = ${list([runc])}`,
       '[network]',
@@ -141,18 +157,17 @@ export function podmanIn(directory, { bases = true } = {}) {
     [
       '[storage]',
       'driver = "overlay"',
-      `graphroot = ${JSON.stringify(at('graph'))}`,
-      `runroot = ${JSON.stringify(at('run'))}`,
+      `graphroot = ${JSON.stringify(join(images, 'graph'))}`,
+      `runroot = ${JSON.stringify(join(images, 'run'))}`,
       '[storage.options]',
-      `additionalimagestores = ${bases ? list([join(storeDirectory(), 'graph')]) : '[]'}`,
+      `additionalimagestores = ${list([...(bases ? [baseStore()] : []), ...stores].map((store) => join(store, 'graph')))}`,
     ].join('\n'),
   );
   writeFileSync(at('registries.conf'), 'unqualified-search-registries = []\n');
   const env = {
-    PATH,
+    ...environment,
     HOME: at('home'),
-    TMPDIR: directory,
-    LD_LIBRARY_PATH: libraryPath,
+    TMPDIR: images,
     CONTAINERS_CONF: at('containers.conf'),
     CONTAINERS_STORAGE_CONF: at('storage.conf'),
     CONTAINERS_REGISTRIES_CONF: at('registries.conf'),
@@ -161,6 +176,17 @@ export function podmanIn(directory, { bases = true } = {}) {
   };
   return { command: podman, env };
 }
+
+/**
+ * Flags of podman-build(1) for an image that nothing is pulled for.
+ *
+ * @param {Readonly<Record<string, string>>} args
+ * @returns {readonly string[]}
+ */
+export const buildFlags = (args) => [
+  ...['--isolation', 'oci', '--network', 'host', '--format', 'docker', '--pull=never', '--layers=false'],
+  ...Object.entries(args).flatMap(([name, value]) => ['--build-arg', `${name}=${value}`]),
+];
 
 /**
  * Ends what a Podman in `directory` still runs, and removes the directory.
@@ -186,14 +212,14 @@ export async function removePodman(directory) {
  */
 export async function ensureContainers({ say }) {
   const onWait = () => say('waiting for another run that makes the same base images');
-  const missing = () => !existsSync(toolsDirectory()) || !existsSync(storeDirectory());
+  const missing = () => !existsSync(toolsDirectory()) || !existsSync(baseStore());
   if (!missing()) return;
   await withMachineLock(
-    storeDirectory(),
+    baseStore(),
     async () => {
       try {
         if (!existsSync(toolsDirectory())) await unpackTools(say);
-        if (!existsSync(storeDirectory())) await makeBases(say);
+        if (!existsSync(baseStore())) await makeBases(say);
       } catch (error) {
         if (error instanceof SetupError) throw error;
         throw new SetupError(
@@ -235,7 +261,7 @@ async function unpackTools(say) {
 
 /** @param {(line: string) => void} say */
 async function makeBases(say) {
-  const store = storeDirectory();
+  const store = baseStore();
   const draft = `${store}.${randomUUID().slice(0, 8)}`;
   const work = `${draft}.work`;
   const rootfs = join(work, 'debian');
@@ -250,6 +276,9 @@ async function makeBases(say) {
     });
     for (const cache of ['var/cache/apt/archives', 'var/lib/apt/lists'])
       rmSync(join(rootfs, cache), { recursive: true, force: true });
+    writeFileSync(join(rootfs, 'etc/apt/apt.conf.d/no-indexes'), APT);
+    for (const name of ['pkgcache.bin', 'srcpkgcache.bin'])
+      rmSync(join(rootfs, 'var/cache/apt', name), { force: true });
     await addNode(work, rootfs);
     await copyNodeOnly(rootfs, join(work, 'node-only'));
     await importImage(draft, rootfs, BASE_IMAGES.debian);

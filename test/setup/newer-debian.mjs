@@ -28,6 +28,12 @@ const PEBBLE = { name: 'pebble', program: 'usr/bin/pebble', alone: true };
 const LEGO = { name: 'lego', program: 'usr/bin/lego', alone: true };
 const HAPROXY = { name: 'haproxy', program: 'run-haproxy', alone: false };
 
+const COMPOSE = {
+  name: 'docker-compose',
+  program: 'usr/libexec/docker/cli-plugins/docker-compose',
+  alone: true,
+};
+
 /** @param {NewerPackage} wanted */
 const rootOf = ({ name }) => join(cacheDirectory(), `${name}-${SUITE}-${process.arch}`);
 
@@ -42,6 +48,17 @@ export const newerHaproxyPath = () => programOf(HAPROXY);
 
 /** Where lego is, the ACME client, likewise. */
 export const legoPath = () => programOf(LEGO);
+
+/** Where Docker Compose is, once `ensureCompose` has brought it. */
+export const composePath = () => programOf(COMPOSE);
+
+/**
+ * For the tests of docker/ alone; like `ensureNewerDebian`.
+ *
+ * @param {SayOptions} options
+ * @returns {Promise<void>}
+ */
+export const ensureCompose = (options) => ensure(COMPOSE, options);
 
 /**
  * Brings programs of a newer Debian than this machine's. apt works with a sources list, package lists and caches
@@ -156,6 +173,6 @@ function writeLauncher(wanted, unpacked) {
 /** @param {string} why */
 const unfetchable = (why) =>
   new SetupError(
-    `cannot fetch packages of Debian ${SUITE}, the test CA with ARI, HAProxy 3.0 and lego: ${why}`,
+    `cannot fetch packages of Debian ${SUITE}, such as the test CA with ARI and HAProxy 3.0: ${why}`,
     "kacme's tests need Debian 12 or newer with its archive keyring, and its package mirror reachable",
   );

@@ -2,6 +2,7 @@ import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ensureContainers, removePodman, whyNoContainers } from './containers.mjs';
+import { ensureCompose } from './newer-debian.mjs';
 
 /**
  * Vitest's global setup of the tests of docker/: what builds and runs images, their bases, and one store for all that
@@ -9,7 +10,9 @@ import { ensureContainers, removePodman, whyNoContainers } from './containers.mj
  */
 export default async function setup() {
   if ((await whyNoContainers()) !== undefined) return undefined; // The tests say so, as skipped ones.
-  await ensureContainers({ say: (line) => void process.stdout.write(`set-up: ${line}\n`) });
+  const say = (/** @type {string} */ line) => void process.stdout.write(`set-up: ${line}\n`);
+  await ensureContainers({ say });
+  await ensureCompose({ say });
   const directory = await mkdtemp(join(tmpdir(), 'kacme-podman-'));
   process.env['KACME_PODMAN'] = directory;
   return () => removePodman(directory);

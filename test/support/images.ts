@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { builtImage } from '../setup/built-images.mjs';
 import { BASE_IMAGES } from '../setup/containers.mjs';
 import { npmSecrets, type TestPodman } from './podman.ts';
 
@@ -41,27 +42,43 @@ export async function plainImage(podman: TestPodman): Promise<string> {
 
 /** The hardened sshd. */
 export async function sshImage(podman: TestPodman): Promise<string> {
-  const args = { BASE: BASE_IMAGES.debian };
-  const file = join(repository, 'docker/ssh/Dockerfile');
-  await podman.once(TAGS.ssh, () => podman.build({ file, context: repository, tag: TAGS.ssh, args }));
+  const directory = join(repository, 'docker/ssh');
+  const store = await builtImage({
+    tag: TAGS.ssh,
+    file: join(directory, 'Dockerfile'),
+    context: repository,
+    inputs: [directory],
+    args: { BASE: BASE_IMAGES.debian },
+  });
+  podman.readFrom(store);
   return TAGS.ssh;
 }
 
-async function kollaBase(podman: TestPodman): Promise<string> {
-  const args = { BASE: BASE_IMAGES.debian };
-  const file = join(standIn, 'Dockerfile');
-  await podman.once(TAGS.kollaBase, () =>
-    podman.build({ file, context: standIn, tag: TAGS.kollaBase, args }),
-  );
-  return TAGS.kollaBase;
+async function kollaBase(podman: TestPodman): Promise<{ readonly image: string; readonly store: string }> {
+  const store = await builtImage({
+    tag: TAGS.kollaBase,
+    file: join(standIn, 'Dockerfile'),
+    context: standIn,
+    inputs: [standIn],
+    args: { BASE: BASE_IMAGES.debian },
+  });
+  podman.readFrom(store);
+  return { image: TAGS.kollaBase, store };
 }
 
 /** HAProxy as Kolla has it. */
 export async function kollaHaproxyImage(podman: TestPodman): Promise<string> {
-  const args = { BASE: await kollaBase(podman) };
+  const { image, store } = await kollaBase(podman);
   const context = join(repository, 'test/images/kolla-haproxy');
-  const file = join(context, 'Dockerfile');
-  await podman.once(TAGS.kollaHaproxy, () => podman.build({ file, context, tag: TAGS.kollaHaproxy, args }));
+  const own = await builtImage({
+    tag: TAGS.kollaHaproxy,
+    file: join(context, 'Dockerfile'),
+    context,
+    inputs: [context],
+    args: { BASE: image },
+    stores: [store],
+  });
+  podman.readFrom(own);
   return TAGS.kollaHaproxy;
 }
 
@@ -92,7 +109,7 @@ export async function kollaImage(podman: TestPodman): Promise<string> {
       `${standIn}:/lab:ro`,
     ];
     const { status, stderr } = await podman.run({
-      image: base,
+      image: base.image,
       flags: mounts.flatMap((mount) => ['-v', mount]),
       args: [
         '/lab/kolla-build',

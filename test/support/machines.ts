@@ -12,6 +12,8 @@ export interface TestMachine {
   readonly address: string;
   /** For `podman run --network`. */
   readonly network: string;
+  /** What a command line begins with that is run there. */
+  readonly enter: readonly string[];
   /** A further address, such as a virtual one; whoever had it before has to give it up. */
   take(address: string): Promise<void>;
   giveUp(address: string): Promise<void>;
@@ -79,6 +81,7 @@ export async function startNetwork(): Promise<TestNetwork> {
       return {
         address,
         network: `ns:/proc/${pid}/ns/net`,
+        enter: ['nsenter', `--net=/proc/${pid}/ns/net`],
         take: (more: string) => inside(pid, 'address', 'add', `${more}/24`, 'dev', 'eth0'),
         giveUp: (more: string) => inside(pid, 'address', 'del', `${more}/24`, 'dev', 'eth0'),
       };
@@ -107,13 +110,13 @@ function holdNamespace(): Promise<RunningProcess> {
   });
 }
 
-/** A /24 of 198.18.0.0/15, which is for tests of networks (RFC 2544), that no interface of this machine is in. */
+/** A /24 of those for tests of networks (RFC 2544) that no interface of this machine is in; docker/lab has another one. */
 function freePrefix(): string {
   const taken = Object.values(networkInterfaces())
     .flat()
     .map((own) => own?.address ?? '');
   for (;;) {
-    const prefix = `198.${randomInt(18, 20)}.${randomInt(256)}`;
+    const prefix = `198.19.${randomInt(256)}`;
     if (!taken.some((address) => address.startsWith(`${prefix}.`))) return prefix;
   }
 }

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { podmanIn } from '../setup/containers.mjs';
+import { buildFlags, podmanIn } from '../setup/containers.mjs';
 import { withMachineLock } from '../setup/lock.mjs';
 import { eventually } from './eventually.ts';
 import type { Finished } from './kacme.ts';
@@ -50,6 +50,8 @@ export interface TestPodman extends AsyncDisposable {
   podman(...args: string[]): Promise<Finished>;
   /** Throws with the output of the build when it fails. */
   build(options: BuildOptions): Promise<void>;
+  /** From now on it also reads images from this store. */
+  readFrom(store: string): void;
   /** `make` makes the image of this tag, unless this test run has it already. */
   once(tag: string, make: () => Promise<void>): Promise<void>;
   /** Runs a container to its end. */
@@ -68,10 +70,12 @@ type RunningReady = (output: string) => boolean | Promise<boolean>;
 const LIFETIME_SECONDS = 300;
 
 export async function startPodman(): Promise<TestPodman> {
-  const { KACME_PODMAN: store } = process.env;
-  if (store === undefined) throw new Error('no store for images: test/setup/vitest-images.mjs makes it');
+  const { KACME_PODMAN: images } = process.env;
+  if (images === undefined) throw new Error('no store for images: test/setup/vitest-images.mjs makes it');
   const scratch = await scratchDirectory();
-  const { command, env } = podmanIn(store);
+  const stores = new Set<string>();
+  const configure = () => podmanIn(scratch.path, { images, stores: [...stores] });
+  const { command, env } = configure();
   const containers = new Set<string>();
   const started: TestContainer[] = [];
   const podman = (...args: string[]) => finish(command, args, env);
@@ -113,17 +117,14 @@ export async function startPodman(): Promise<TestPodman> {
     return container;
   };
   const build = async ({ file, context, tag, args = {}, flags = [] }: BuildOptions) => {
-    const buildArgs = Object.entries(args).flatMap(([name, value]) => ['--build-arg', `${name}=${value}`]);
-    const common = ['--isolation', 'oci', '--network', 'host', '--format', 'docker'];
-    const local = ['--pull=never', '--layers=false'];
     const { status, stdout, stderr } = await podman(
-      ...['build', ...common, ...local, ...buildArgs, ...flags, '--tag', tag, '--file', file, context],
+      ...['build', ...buildFlags(args), ...flags, '--tag', tag, '--file', file, context],
     );
     if (status !== 0) throw new Error(`building ${tag} ended with ${status}:\n${stdout}\n${stderr}`);
   };
   const once = (tag: string, make: () => Promise<void>) =>
     withMachineLock(
-      `${store}/${tag}`,
+      `${images}/${tag}`,
       async () => {
         const { status } = await podman('image', 'exists', tag);
         if (status !== 0) await make();
@@ -141,6 +142,10 @@ export async function startPodman(): Promise<TestPodman> {
     env,
     podman,
     build,
+    readFrom: (store) => {
+      stores.add(store);
+      configure();
+    },
     once,
     run: (options) => podman(...runFlags(newName(), options)),
     start,
