@@ -23,6 +23,8 @@ interface Kept extends Presented {
   readonly sinceMs: number;
   readonly atMs: number;
   readonly verification: Verification;
+  /** No process but this one can have had what was presented: it was swapped in while this one ran. */
+  readonly alone: boolean;
 }
 
 /** What is due in a pass. */
@@ -69,10 +71,16 @@ export class HandshakeMemory {
     for (const key of keys) this.#kept.delete(key);
   }
 
-  /** Whether all handshakes were made with this process, whatever it presented. */
-  knows(key: string, worker: WorkerProcess | undefined): boolean {
+  /** What was verified last was swapped into this very process: whoever else listened there would have presented another leaf. */
+  swapped(key: string): void {
     const kept = this.#kept.get(key);
-    return kept !== undefined && isSameProcess(kept.worker, worker);
+    if (kept !== undefined) this.#kept.set(key, { ...kept, alone: true });
+  }
+
+  /** Whether handshakes have shown since its start that no old worker listens beside this process. */
+  isAlone(key: string, worker: WorkerProcess | undefined): boolean {
+    const kept = this.#kept.get(key);
+    return kept?.alone === true && isSameProcess(kept.worker, worker);
   }
 
   /** Only a success is kept. Returns what is told of it. */
@@ -91,7 +99,8 @@ export class HandshakeMemory {
     const sinceMs = same ? before.sinceMs : nowMs;
     // What was seen with all handshakes is told on, when one of them is repeated.
     const told = same ? before.verification : verification;
-    this.#kept.set(key, { fingerprint256, worker, sinceMs, atMs: nowMs, verification: told });
+    const alone = before?.alone === true && isSameProcess(before.worker, worker);
+    this.#kept.set(key, { fingerprint256, worker, sinceMs, atMs: nowMs, verification: told, alone });
     return told;
   }
 }

@@ -117,11 +117,11 @@ export class Verdicts {
   }
 
   /**
-   * How many handshakes prove a change, with each address; undefined: as many as the pool says. One will do in a process that
-   * all were made with before: only a reload leaves an old worker behind, and makes another process.
+   * How many handshakes prove a change, with each address; undefined: as many as the pool says. One will do with a process that
+   * was seen to listen alone: only a reload leaves an old worker behind, and makes another process.
    */
   handshakesAfter(target: Target, place: Place): number | undefined {
-    return this.#handshakes.knows(keyOf(target, place), place.worker) ? 1 : undefined;
+    return this.#handshakes.isAlone(keyOf(target, place), place.worker) ? 1 : undefined;
   }
 
   /** After a change that has succeeded. */
@@ -136,6 +136,7 @@ export class Verdicts {
     if (remains !== undefined) return placeIs(place, 'out of sync', remains);
     if (means !== 'install') {
       const kept = desired === undefined ? verification : this.#keep(target, place, desired, verification);
+      if (means === 'swap') this.#handshakes.swapped(keyOf(target, place));
       return afterHandshakes(place, kept, DONE[means]);
     }
     if (desired === undefined) return placeIs(place, 'file only', 'installed');

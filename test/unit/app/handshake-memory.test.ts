@@ -56,17 +56,27 @@ test.each([
   expect(recall('host', other, 2 * MINUTE_MS)).toEqual({ state: 'new' });
 });
 
-test('a process is known by all handshakes that were made with it, whatever it presents next', () => {
+test('a process is known to listen alone once it has presented what was swapped into it', () => {
   const { worker } = presented;
-  expect(memory.knows('host', worker)).toBe(false);
   memory.keep('host', presented, verified, 0);
-  expect(memory.knows('host', worker)).toBe(true);
-  memory.keep('host', { ...presented, fingerprint256: 'bb' }, { state: 'verified', handshakes: 1 }, 0);
-  expect(memory.knows('host', worker)).toBe(true);
-  expect(memory.knows('host', { pid: 8, startedMs: 500 })).toBe(false);
-  expect(memory.knows('host', undefined)).toBe(false);
+  // An old worker may have the same bundle.
+  expect(memory.isAlone('host', worker)).toBe(false);
+  memory.keep('host', { ...presented, fingerprint256: 'bb' }, verified, 0);
+  memory.swapped('host');
+  expect(memory.isAlone('host', worker)).toBe(true);
+  memory.keep('host', { ...presented, fingerprint256: 'cc' }, { state: 'verified', handshakes: 1 }, 0);
+  expect(memory.isAlone('host', worker)).toBe(true);
+  expect(memory.isAlone('host', { pid: 8, startedMs: 500 })).toBe(false);
+  expect(memory.isAlone('host', undefined)).toBe(false);
+  memory.keep('host', { ...presented, worker: { pid: 8, startedMs: 500 } }, verified, 0);
+  expect(memory.isAlone('host', { pid: 8, startedMs: 500 })).toBe(false);
+});
+
+test('a leaf that is not presented leaves nothing known of the process', () => {
+  memory.keep('host', presented, verified, 0);
+  memory.swapped('host');
   memory.keep('host', presented, { state: 'failed', reason: 'another leaf', answered: true }, 0);
-  expect(memory.knows('host', worker)).toBe(false);
+  expect(memory.isAlone('host', presented.worker)).toBe(false);
 });
 
 test('the start of a process is known to the second or two, and counts as the same', () => {
