@@ -83,7 +83,7 @@ export async function kollaHaproxyImage(podman: TestPodman): Promise<string> {
 }
 
 /** What a cloud that builds its own images may lay over the template: here, that Node comes from our own base. */
-const OVERRIDES = `{% extends parent_template %}
+export const OVERRIDES = `{% extends parent_template %}
 {% set kacme_packages_append = ['tzdata'] %}
 {% block kacme_node %}
 COPY --from=${BASE_IMAGES.nodeOnly} /usr/local/bin/node /usr/local/bin/node
@@ -127,7 +127,7 @@ export async function kollaImage(podman: TestPodman): Promise<string> {
 }
 
 /** What `npm pack` makes of a fresh build, by its name in `directory`. */
-async function packKacme(directory: string): Promise<string> {
+export async function packKacme(directory: string): Promise<string> {
   await run(process.execPath, ['build.mjs'], { cwd: repository });
   const pack = ['pack', '--silent', '--ignore-scripts', '--pack-destination', directory];
   await run('npm', pack, { cwd: repository });
