@@ -49,7 +49,8 @@ export class ForwardedSocket extends Duplex {
   }
 
   override _final(callback: (error?: Error | null) => void): void {
-    this.#channel.end();
+    // Ending it twice makes an error, though nobody hears of it.
+    if (this.#channel.writable) this.#channel.end();
     callback();
   }
 
