@@ -92,6 +92,8 @@ export function decidePlace(
   if (objection !== undefined) return { action: 'leave', ...objection };
 
   const lacksFile = place.file.state === 'absent' || place.file.content.state === 'broken';
+  // Without the line HAProxy starts without the bundle; with it, perhaps not at all.
+  if (memory.paused !== undefined && listDrift !== undefined) return outOfSync(memory.reason, memory);
   // File and memory change together, so that a failed reload can be undone; only a file that is no use comes at once.
   if (memory.waits && place.loaded !== undefined && !lacksFile) return outOfSync(memory.reason, memory);
   const reasons = [fileDrift, listDrift, memory.means === undefined ? undefined : memory.reason];

@@ -463,6 +463,34 @@ describe('a deployment with a crt-list', () => {
     });
   });
 
+  test.each([
+    { when: 'nothing of it is there', place: { file: absent }, inMemory: 'addable' },
+    { when: 'its file is there', place: { file: newFile }, inMemory: 'addable' },
+    { when: 'a reload would have to load it', place: { file: absent }, inMemory: 'fixed' },
+  ] as const)(
+    'is not listed while HAProxy is left alone after it failed the change, and $when',
+    ({ place, inMemory }) => {
+      const paused: FailedChanges = {
+        failures: 1,
+        until: later,
+        failure: { code: 'ERR_HAPROXY_REFUSED', message: 'lb/one: refused', retry: 'later' },
+        means: 'add',
+        generation: desired.generation,
+      };
+      const observed = seen(place, { inFile: false, inMemory });
+      expect(decide(desired, listed, observed, { state: 'possible' }, paused)).toMatchObject({
+        action: 'leave',
+        state: 'out of sync',
+        paused,
+      });
+      const named = seen({ file: absent }, { inFile: true, inMemory });
+      expect(decide(desired, listed, named, { state: 'possible' }, paused)).toMatchObject({
+        action: 'change',
+        means: 'install',
+      });
+    },
+  );
+
   test('is as it should be when file, memory and both lists hold it', () => {
     expect(decide(desired, listed, seen(held, { inFile: true, inMemory: 'listed' }))).toMatchObject({
       action: 'none',
