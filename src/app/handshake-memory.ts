@@ -23,6 +23,8 @@ interface Kept extends Presented {
   readonly sinceMs: number;
   readonly atMs: number;
   readonly verification: Verification;
+  /** Handshakes with this process presented another leaf before. */
+  readonly replaced: boolean;
   /** No process but this one can have had what was presented: it was swapped in while this one ran. */
   readonly alone: boolean;
 }
@@ -71,10 +73,13 @@ export class HandshakeMemory {
     for (const key of keys) this.#kept.delete(key);
   }
 
-  /** What was verified last was swapped into this very process: whoever else listened there would have presented another leaf. */
+  /**
+   * What was verified last was swapped into this very process. Whoever else listened there would have presented another leaf,
+   * before or now: one look alone does not tell, since an old worker may have had the bundle before a reload lost it.
+   */
   swapped(key: string): void {
     const kept = this.#kept.get(key);
-    if (kept !== undefined) this.#kept.set(key, { ...kept, alone: true });
+    if (kept?.replaced === true) this.#kept.set(key, { ...kept, alone: true });
   }
 
   /** Whether handshakes have shown since its start that no old worker listens beside this process. */
@@ -99,8 +104,18 @@ export class HandshakeMemory {
     const sinceMs = same ? before.sinceMs : nowMs;
     // What was seen with all handshakes is told on, when one of them is repeated.
     const told = same ? before.verification : verification;
-    const alone = before?.alone === true && isSameProcess(before.worker, worker);
-    this.#kept.set(key, { fingerprint256, worker, sinceMs, atMs: nowMs, verification: told, alone });
+    const known = before !== undefined && isSameProcess(before.worker, worker);
+    const replaced = known && (before.replaced || before.fingerprint256 !== fingerprint256);
+    const alone = known && before.alone;
+    this.#kept.set(key, {
+      fingerprint256,
+      worker,
+      sinceMs,
+      atMs: nowMs,
+      verification: told,
+      replaced,
+      alone,
+    });
     return told;
   }
 }

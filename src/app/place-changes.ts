@@ -77,12 +77,11 @@ export class PlaceChanges {
     );
 
     const rollout = { pool: pool.name, certificate: deployment.certificate, generation };
-    const loads = decision.means !== 'install';
-    const turn = loads
+    const turn = loads(place)
       ? await this.#canaries.turn(rollout, host.name, options)
       : await this.#canaries.withoutLeading(rollout, options);
     // A host that HAProxy could not start on gets its file even so: nothing there is worse than a bundle in doubt.
-    const obeysHalt = loads || !decision.lacksFile;
+    const obeysHalt = loads(place) || !decision.lacksFile;
     const obstacle = (now: ChangeTurn): Settled | undefined => {
       if (now.kind === 'superseded')
         return leftAs(placeIs(place, 'out of sync', 'a newer bundle is on its way'));
@@ -136,7 +135,7 @@ export class PlaceChanges {
     return { status, action: DONE[decision.means], inSync: isInSync(status.state) === true };
   }
 
-  /** Decides once more where the host holds something else by now; undefined when this bundle is not needed there any more. */
+  /** Decides once more where the host holds something else by now; undefined when this is left for the next look. */
   async #applyPresent(
     target: Target,
     decided: ChangingPlace,
@@ -150,6 +149,8 @@ export class PlaceChanges {
       this.#deps.log.info({ err: error }, 'change decided again');
       const place = await lookAgain();
       if (place?.desired.place.generation !== decided.desired.place.generation) return undefined;
+      // Its turn among the hosts was for what was decided: a change of files proves nothing, and one of memory may have to lead.
+      if (loads(place) !== loads(decided)) return undefined;
       return { place, verification: await this.#apply(target, place, turn, options) };
     }
   }
@@ -193,6 +194,9 @@ export class PlaceChanges {
     } else if (turn.kind === 'follow' && doubtful) await turn.follower.doubt(reportError(error), stopAfter);
   }
 }
+
+/** Whether HAProxy's memory takes part. */
+const loads = ({ decision }: ChangingPlace): boolean => decision.means !== 'install';
 
 /** Whether it may be the bundle. */
 const isDoubtful = (error: unknown): boolean =>

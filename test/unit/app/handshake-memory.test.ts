@@ -72,6 +72,18 @@ test('a process is known to listen alone once it has presented what was swapped 
   expect(memory.isAlone('host', { pid: 8, startedMs: 500 })).toBe(false);
 });
 
+test('the first swap into a process does not show that it listens alone', () => {
+  const { worker } = presented;
+  // An old worker has this bundle since before a reload, which took a stale file.
+  memory.keep('host', { ...presented, worker: { pid: 6, startedMs: 100 } }, verified, 0);
+  memory.keep('host', presented, verified, 0);
+  memory.swapped('host');
+  expect(memory.isAlone('host', worker)).toBe(false);
+  memory.keep('host', { ...presented, fingerprint256: 'bb' }, verified, 0);
+  memory.swapped('host');
+  expect(memory.isAlone('host', worker)).toBe(true);
+});
+
 test('a leaf that is not presented leaves nothing known of the process', () => {
   memory.keep('host', presented, verified, 0);
   memory.swapped('host');

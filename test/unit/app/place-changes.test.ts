@@ -9,6 +9,7 @@ import { Verdicts } from '../../../src/app/verdicts.ts';
 import { HostError } from '../../../src/domain/host-error.ts';
 import type { DeploymentSpec } from '../../../src/domain/model.ts';
 import type { PlaceObservation } from '../../../src/domain/observation.ts';
+import type { Means } from '../../../src/domain/place-decision.ts';
 import { readBundlePem } from '../../../src/domain/x509.ts';
 import type {
   AppliedChange,
@@ -33,7 +34,7 @@ const deployment: DeploymentSpec = {
   takeOver: false,
 };
 const target: Target = { pool: localPool([host]), host, deployments: [deployment] };
-const { bundlePem: pem } = selfSigned('site.test');
+const { bundlePem } = selfSigned('site.test');
 const worker = { pid: 7, startedMs: 0 };
 const verified: AppliedChange = { verification: { state: 'verified', handshakes: 4 }, cleanedUp: true };
 
@@ -47,7 +48,12 @@ const holding = (fingerprint1: string): PlaceObservation => ({
   loaded: { fingerprint1, notAfter: new Date('2027-01-01'), selfSigned: true },
 });
 
-function placeThat(observed: PlaceObservation, generation = 2): ChangingPlace {
+function placeThat(
+  observed: PlaceObservation,
+  generation = 2,
+  means: Means = 'swap',
+  pem = bundlePem,
+): ChangingPlace {
   const judged = readBundlePem(pem);
   if (judged.state === 'broken') throw new Error(judged.reason);
   return {
@@ -67,7 +73,7 @@ function placeThat(observed: PlaceObservation, generation = 2): ChangingPlace {
     },
     decision: {
       action: 'change',
-      means: 'swap',
+      means,
       writeFile: true,
       listFile: false,
       memory: true,
@@ -135,12 +141,23 @@ test('a host that holds something else by now is decided about again, and gets t
 test.each([
   { when: 'needs no change any more', fresh: undefined },
   { when: 'is to get a newer bundle', fresh: placeThat(holding('bb'), 3) },
-])('a host that by now $when is left for its next look', async ({ fresh }) => {
-  const made = await changes(changed());
-  const { signal } = new AbortController();
-  const settled = await made.make(target, placeThat(holding('aa')), async () => fresh, effect(signal));
-  expect(settled).toMatchObject({ action: 'left', inSync: false });
-});
+  // Else a file alone would prove the bundle to all hosts,
+  { when: 'has no HAProxy that runs', fresh: placeThat(holding('bb'), 2, 'install') },
+  // or one that HAProxy loads would come before its canary.
+  {
+    when: 'has an HAProxy that runs',
+    decided: placeThat(holding('aa'), 2, 'install'),
+    fresh: placeThat(holding('bb')),
+  },
+])(
+  'a host that by now $when is left for its next look',
+  async ({ decided = placeThat(holding('aa')), fresh }) => {
+    const made = await changes(changed());
+    const { signal } = new AbortController();
+    const settled = await made.make(target, decided, async () => fresh, effect(signal));
+    expect(settled).toMatchObject({ action: 'left', inSync: false });
+  },
+);
 
 test('a host that changes again and again fails, and is looked at later', async ({ signal }) => {
   const made = await changes(changed(), changed());
@@ -152,13 +169,15 @@ test('a host that changes again and again fails, and is looked at later', async 
   });
 });
 
-test('the first change in a process is proven by all handshakes, and a later one that follows a canary by one', async ({
+test('the first changes in a process are proven by all handshakes, and a later one that follows a canary by one', async ({
   signal,
 }) => {
-  const made = await changes(verified, verified, verified);
+  const made = await changes(verified, verified, verified, verified);
   const never = async () => undefined;
+  const other = selfSigned('site.test').bundlePem;
   await made.make(target, placeThat(holding('aa'), 2), never, effect(signal));
-  await made.make(target, placeThat(holding('aa'), 2), never, effect(signal));
-  await made.make(target, placeThat(holding('aa'), 3), never, effect(signal));
-  expect(asked.map(({ handshakes }) => handshakes)).toEqual([undefined, 1, undefined]);
+  await made.make(target, placeThat(holding('aa'), 3, 'swap', other), never, effect(signal));
+  await made.make(target, placeThat(holding('aa'), 3, 'swap', other), never, effect(signal));
+  await made.make(target, placeThat(holding('aa'), 4), never, effect(signal));
+  expect(asked.map(({ handshakes }) => handshakes)).toEqual([undefined, undefined, 1, undefined]);
 });
