@@ -1,4 +1,4 @@
-import { isIP, isIPv6 } from 'node:net';
+import { BlockList, isIP, isIPv6 } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { connect, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 import { familyName } from '../domain/dual.ts';
@@ -18,24 +18,29 @@ interface Target {
 
 type Presented = { readonly fingerprint256: string } | { readonly failure: string };
 
+/** What handshakes start over that do not start here. */
+type VerifyingSession = Pick<HostSession, 'connectTcp' | 'closed'> | undefined;
+
 /**
  * Full TLS handshakes, side by side, with every `connect` entry: each must present the leaf that is
- * asked for. They start where `verify.through` says, over `session` unless that is here. Several per entry, since an old worker that still listens takes only some of the
- * connections. The chain is not judged here: a self-signed bundle is verified likewise. Throws only
- * `signal.reason`.
+ * asked for. They start where `verify.through` says, over `session` unless that is here. Several per entry, since an
+ * old worker that still listens takes only some of the connections. The chain is not judged here: a self-signed bundle
+ * is verified likewise. Throws only `signal.reason`, and why the session they start over was lost: that says nothing of
+ * HAProxy.
  */
 export async function verifyHandshakes(
   verify: VerifySpec,
   host: HostSpec,
   request: VerificationRequest,
-  { signal, session }: { signal: AbortSignal; session: HostSession | undefined },
+  { signal, session }: { signal: AbortSignal; session: VerifyingSession },
 ): Promise<Verification> {
   if (verify.connect.length === 0 || verify.handshakes === 0) {
     return { state: 'unverified', reason: 'the pool names no address to connect to (verify.connect)' };
   }
   const handshakes = request.handshakes ?? verify.handshakes;
-  const targets = verify.connect.map((template) => verificationTarget(template, host));
-  const options = { timeoutMs: verify.timeoutMs, dial: dialThrough(verify, session), signal };
+  const targets = verify.connect.map((template) => verificationTarget(template, host, verify.through));
+  const { timeoutMs } = verify;
+  const options = { timeoutMs, dial: dialThrough(verify, session), lost: session?.closed, signal };
   const results = await Promise.all(
     targets.map(async (target) => ({
       target,
@@ -57,17 +62,25 @@ export async function verifyHandshakes(
 }
 
 /** Puts the host's address into `{host}`; IPv6 gets its brackets whether the template has them or not. */
-export function verificationTarget(template: string, host: HostSpec): Target {
+export function verificationTarget(template: string, host: HostSpec, through: VerifySpec['through']): Target {
   const address = isIPv6(host.address) ? `[${host.address}]` : host.address;
   const label = template.replace(/\[\{host\}\]|\{host\}/, () => address);
   const separator = label.lastIndexOf(':');
+  const target = label.slice(0, separator).replace(/^\[(.*)\]$/, '$1');
   return {
-    address: label.slice(0, separator).replace(/^\[(.*)\]$/, '$1'),
+    address: target,
     port: Number(label.slice(separator + 1)),
     label,
-    ofHost: template.includes('{host}'),
+    ofHost: template.includes('{host}') || (through === 'host' && isLoopback(target)),
   };
 }
+
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
+LOOPBACK.addAddress('::1', 'ipv6');
+
+const isLoopback = (address: string): boolean =>
+  address === 'localhost' || LOOPBACK.check(address, isIPv6(address) ? 'ipv6' : 'ipv4');
 
 /**
  * OpenSSL's names (SSL_CTX_set1_sigalgs_list(3)). PKCS#1 v1.5 signs no handshake of TLS 1.3, but HAProxy 2.6 turns
@@ -95,7 +108,7 @@ type Dial =
   | ((target: Target, options: { signal: AbortSignal; timeoutMs: number }) => Promise<Duplex>)
   | undefined;
 
-function dialThrough({ through = 'direct' }: VerifySpec, session: HostSession | undefined): Dial {
+function dialThrough({ through = 'direct' }: VerifySpec, session: VerifyingSession): Dial {
   if (through === 'direct' || session === undefined) return undefined;
   return (target, options) => session.connectTcp(through, target, options);
 }
@@ -103,16 +116,19 @@ function dialThrough({ through = 'direct' }: VerifySpec, session: HostSession | 
 async function handshake(
   target: Target,
   request: VerificationRequest,
-  options: { timeoutMs: number; dial: Dial; signal: AbortSignal },
+  options: { timeoutMs: number; dial: Dial; lost: AbortSignal | undefined; signal: AbortSignal },
 ): Promise<Presented> {
   if (options.dial === undefined)
     return shakeHands({ host: target.address, port: target.port }, request, options);
   let stream: Duplex | undefined;
   try {
     stream = await options.dial(target, options);
-    return await shakeHands({ socket: stream }, request, options);
+    const presented = await shakeHands({ socket: stream }, request, options);
+    if ('failure' in presented) options.lost?.throwIfAborted();
+    return presented;
   } catch (error) {
     options.signal.throwIfAborted();
+    options.lost?.throwIfAborted();
     return { failure: describeError(error, undefined) };
   } finally {
     stream?.destroy();
