@@ -28,16 +28,19 @@ export interface SftpServer {
   readonly sftp: SshSpec['sftp'];
 }
 
+/** What requests go over. */
+type SftpCarrier = Pick<SshConnection, 'client' | 'closed' | 'enter' | 'drop'>;
+
 /** Requests to the SFTP server of one connection: each bounded, each refusal explained. */
 export class SftpRequests {
   readonly host: string;
   readonly account: string;
-  readonly #connection: SshConnection;
+  readonly #connection: SftpCarrier;
   readonly #how: SshSpec['sftp'];
   #starting: Promise<SFTPWrapper> | undefined;
   #sftp: SFTPWrapper | undefined;
 
-  constructor(connection: SshConnection, { host, account, sftp }: SftpServer) {
+  constructor(connection: SftpCarrier, { host, account, sftp }: SftpServer) {
     this.host = host;
     this.account = account;
     this.#connection = connection;
@@ -114,7 +117,10 @@ export class SftpRequests {
 
   async #start(): Promise<SFTPWrapper> {
     const { client, closed } = this.#connection;
+    let started: SFTPWrapper | undefined;
     const forget = () => {
+      // It ends in several events: a later one must not take its successor along.
+      if (this.#sftp !== started) return;
       this.#starting = undefined;
       this.#sftp = undefined;
     };
@@ -124,6 +130,7 @@ export class SftpRequests {
         release: (late) => late.end(),
       });
       for (const event of ['end', 'close', 'error']) sftp.on(event, forget);
+      started = sftp;
       this.#sftp = sftp;
       return sftp;
     } catch (error) {
