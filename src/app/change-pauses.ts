@@ -99,9 +99,25 @@ export class ChangePauses {
   ): Promise<FailedChanges | undefined> {
     const key = keyOf(target, deployment);
     if (this.#known.has(key)) return this.#known.get(key);
-    const held = await loadRecord(this.#deps.store, pauseRecord, [target.pool.name, key], options);
-    this.#known.set(key, held?.value);
-    return held?.value;
+    const changes = await this.#stored(target, key, options);
+    this.#known.set(key, changes);
+    return changes;
+  }
+
+  /** A pause only spares a host: one that cannot be read must not keep its place from its bundle. */
+  async #stored(
+    target: Target,
+    place: string,
+    options: { signal: AbortSignal },
+  ): Promise<FailedChanges | undefined> {
+    const { store, log } = this.#deps;
+    try {
+      return (await loadRecord(store, pauseRecord, [target.pool.name, place], options))?.value;
+    } catch (error) {
+      if (reportError(error).code !== 'ERR_STORE_CORRUPT') throw error;
+      log.warn({ err: error, place, reason: 'it counts as none' }, 'pause cannot be read');
+      return undefined;
+    }
   }
 
   /** What cannot be stored counts in this process all the same. */

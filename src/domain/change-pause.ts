@@ -27,10 +27,17 @@ const GRAVITY: Readonly<Partial<Record<ErrorCode, 'doubt' | 'disturbance'>>> = {
   ERR_INTERNAL: 'disturbance',
 };
 
+/** A change that ends so has not come to its reload. */
+const BEFORE_RELOAD: ReadonlySet<ErrorCode> = new Set([
+  'ERR_HOST_DISK_FULL',
+  'ERR_HOST_NOT_WRITABLE',
+  'ERR_HOST_CHANGED',
+]);
+
 /**
  * Undefined when the next look may try again. Otherwise 1 min, 10 min, 100 min, then daily; after a disturbance the first
  * attempt is free, and no wait is longer than ten minutes. A reload that fails costs a worker process and idle
- * connections each time, whatever it fails for.
+ * connections each time, whatever it fails for, unless nothing was reloaded yet.
  */
 export function afterFailedChange(
   before: FailedChanges | undefined,
@@ -38,7 +45,9 @@ export function afterFailedChange(
   now: Date,
   uniform: number,
 ): FailedChanges | undefined {
-  const gravity = change.means === 'reload' ? 'doubt' : GRAVITY[change.failure.code];
+  const { code } = change.failure;
+  const mayHaveReloaded = change.means === 'reload' && !BEFORE_RELOAD.has(code);
+  const gravity = mayHaveReloaded ? 'doubt' : GRAVITY[code];
   if (gravity === undefined) return undefined;
   const failures = (before !== undefined && concerns(before, change.generation) ? before.failures : 0) + 1;
   const local = gravity === 'disturbance';

@@ -117,3 +117,21 @@ test('outside the maintenance window a reload waits, and says until when', () =>
   app.advance(120 * MINUTE_MS);
   expect(pauses.reload(windowed)).toEqual({ state: 'possible' });
 });
+
+test('a record that cannot be read keeps no place waiting, and is replaced by the next', async ({
+  signal,
+}) => {
+  const options = effect(signal);
+  await pauses.failed(target, deployment, failure, options);
+  const [stored] = await app.deps.store.list('pause/', options);
+  if (stored === undefined) throw new Error('a pause is stored');
+  const puts = [{ key: stored.key, value: 'not a record' }];
+  await app.deps.store.transact({ conditions: [], puts, deletes: [] }, options);
+
+  pauses = new ChangePauses(await app.restarted());
+  expect(await pauses.of(target, deployment, 2, options)).toBeUndefined();
+  expect(app.logged()).toContainEqual(expect.objectContaining({ msg: 'pause cannot be read' }));
+  await pauses.failed(target, deployment, failure, options);
+  pauses = new ChangePauses(await app.restarted());
+  expect(await pauses.of(target, deployment, 2, options)).toMatchObject({ generation: 2 });
+});
