@@ -17,6 +17,7 @@ const TAGS = {
   kollaBase: 'localhost/kacme-lab/base:latest',
   kollaHaproxy: 'localhost/kacme-lab/haproxy:latest',
   kolla: 'localhost/kacme-lab/kacme:latest',
+  kollaSsh: 'localhost/kacme-lab/kacme-ssh:latest',
 };
 
 /** The plain image on a base that has Node alone. */
@@ -96,34 +97,77 @@ RUN touch /footer-of-kacme
 /** Renders and builds what docker/kolla holds, as kolla-build would, on a base with Kolla's contract. */
 export async function kollaImage(podman: TestPodman): Promise<string> {
   const base = await kollaBase(podman);
-  const at = (name: string) => join(podman.directory, name);
   const build = async () => {
     const archive = await packKacme(podman.directory);
     const conf = await readFile(join(repository, 'docker/kolla/kolla-build.conf'), 'utf8');
-    await writeFile(at('kolla-build.conf'), conf.replace(/^location = .*$/m, `location = /build/${archive}`));
-    await writeFile(at('overrides.j2'), OVERRIDES);
-    await mkdir(at('context'));
-    const mounts = [
-      `${podman.directory}:/build`,
-      `${repository}/docker/kolla:/kolla:ro`,
-      `${standIn}:/lab:ro`,
-    ];
-    const { status, stderr } = await podman.run({
-      image: base.image,
-      flags: mounts.flatMap((mount) => ['-v', mount]),
-      args: [
-        '/lab/kolla-build',
-        '/build/kolla-build.conf',
-        '/kolla/kacme',
-        '/build/overrides.j2',
-        '/build/context',
-      ],
+    const located = conf.replace(/^location = .*$/m, `location = /build/${archive}`);
+    await kollaBuild(podman, base.image, {
+      name: 'kacme',
+      conf: located,
+      overrides: OVERRIDES,
+      tag: TAGS.kolla,
     });
-    if (status !== 0) throw new Error(`rendering the Kolla image ended with ${status}: ${stderr}`);
-    await podman.build({ file: at('context/Dockerfile'), context: at('context'), tag: TAGS.kolla });
   };
   await podman.once(TAGS.kolla, build);
   return TAGS.kolla;
+}
+
+/** A base that Kolla built has all of its users; the stand-in has none. */
+const SSH_OVERRIDES = `{% extends parent_template %}
+{% block kacme_ssh_header %}
+RUN groupadd --gid 42454 haproxy && useradd -l -M --uid 42454 --gid 42454 haproxy
+{% endblock %}
+`;
+
+/** The sidecar of each loadbalancer host, in Kolla's format. */
+export async function kollaSshImage(podman: TestPodman): Promise<string> {
+  const base = await kollaBase(podman);
+  const build = async () => {
+    await writeFile(join(podman.directory, 'no-source'), '');
+    const conf =
+      '[haproxy-user]\nuid = 42454\ngid = 42454\n[kacme-ssh]\ntype = local\nlocation = /build/no-source\n';
+    const image = { name: 'kacme-ssh', conf, overrides: SSH_OVERRIDES, tag: TAGS.kollaSsh };
+    await kollaBuild(podman, base.image, image);
+  };
+  await podman.once(TAGS.kollaSsh, build);
+  return TAGS.kollaSsh;
+}
+
+/** Renders a directory of docker/kolla in the base image, and builds it. */
+async function kollaBuild(
+  podman: TestPodman,
+  base: string,
+  {
+    name,
+    conf,
+    overrides,
+    tag,
+  }: {
+    readonly name: string;
+    readonly conf: string;
+    readonly overrides: string;
+    readonly tag: string;
+  },
+): Promise<void> {
+  const at = (file: string) => join(podman.directory, `${name}-${file}`);
+  await writeFile(at('build.conf'), conf);
+  await writeFile(at('overrides.j2'), overrides);
+  await mkdir(at('context'));
+  const mounts = [`${podman.directory}:/build`, `${repository}/docker/kolla:/kolla:ro`, `${standIn}:/lab:ro`];
+  const inside = (file: string) => `/build/${name}-${file}`;
+  const { status, stderr } = await podman.run({
+    image: base,
+    flags: mounts.flatMap((mount) => ['-v', mount]),
+    args: [
+      '/lab/kolla-build',
+      inside('build.conf'),
+      `/kolla/${name}`,
+      inside('overrides.j2'),
+      inside('context'),
+    ],
+  });
+  if (status !== 0) throw new Error(`rendering ${name} ended with ${status}: ${stderr}`);
+  await podman.build({ file: join(at('context'), 'Dockerfile'), context: at('context'), tag });
 }
 
 /** What `npm pack` makes of a fresh build, by its name in `directory`. */
