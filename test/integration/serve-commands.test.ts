@@ -245,7 +245,8 @@ describe('a forced renewal', () => {
       places: hosts.map(({ address: host }) => ({ host, action: 'swapped', inSync: true })),
     });
     expect(changesIn(serve) - changesBefore).toBe(hosts.length);
-    expect(after.map((count, i) => count - (before[i] ?? 0))).toEqual(hosts.map(() => 4));
+    // The canary makes all of them. At the other host two former swaps have shown that no old worker listens.
+    expect(after.map((count, i) => count - (before[i] ?? 0)).sort()).toEqual([1, 4]);
     const [served] = await own.served();
     expect(served).toBe((await own.kacme.status()).certificates[0]?.fingerprint256);
   });
