@@ -12,6 +12,8 @@ const withServers = {
 export default defineConfig({
   test: {
     restoreMocks: true,
+    // Most of the time servers are waited for: one worker fewer than processors, as by default, would be one of two.
+    maxWorkers: '100%',
     projects: [
       // They share nothing but the process: without a fresh one for each file they take a third of the time.
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], isolate: false } },
