@@ -66,7 +66,7 @@ test('a path that a changed configuration names is loaded by a reload, and not a
   const waiting = async () => {
     const { hosts } = await lab.kacme.status();
     const reasons = hosts.map(({ places: [place] }) => place?.reason ?? '');
-    const paused = reasons.every((reason) => /the last reload did not help, the next is at/.test(reason));
+    const paused = reasons.every((reason) => /the last change failed, the next attempt is at/.test(reason));
     return paused ? hosts : undefined;
   };
   const paused = await eventually('both hosts wait with the next reload', waiting, { timeoutMs: 25_000 });
