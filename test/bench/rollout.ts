@@ -139,15 +139,18 @@ async function measureRollout(
   connections: 'new' | 'open',
   { signal }: { signal: AbortSignal },
 ): Promise<Rollout> {
-  if (connections === 'new') await Promise.all(lab.fleet.hosts.map(({ sshd }) => sshd.killSessions()));
   await service.idle({ signal });
   const loginsBefore = logins(lab);
+  // At the last moment: the next look at a host connects again.
+  if (connections === 'new') await Promise.all(lab.fleet.hosts.map(({ sshd }) => sshd.killSessions()));
   const from = service.lines;
   const renewal = lab.kacme(installation, 'renew', 'site', '--force');
   const [{ servedMs, verifiedMs }] = await Promise.all([follow(lab, service, { from, signal }), renewal]);
   const expected = connections === 'new' ? lab.fleet.hosts.length : 0;
   const made = logins(lab) - loginsBefore;
-  assertWork(made === expected, `${expected} new connections were to be measured, but ${made} were made`);
+  // A connection that is refused under pressure is made once more.
+  const fits = connections === 'new' ? made >= expected : made === 0;
+  assertWork(fits, `${expected} new connections were to be measured, but ${made} were made`);
   return { servedMs, verifiedMs };
 }
 
