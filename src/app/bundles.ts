@@ -1,13 +1,14 @@
-import { createHash } from 'node:crypto';
 import { KacmeError, reportError } from '../domain/errors.ts';
 import type { CertificateSpec } from '../domain/model.ts';
-import type { DesiredPlace } from '../domain/place-decision.ts';
 import { drawRenewAt } from '../domain/renewal.ts';
 import type { FormerBundle } from '../domain/rollback.ts';
-import { type CertificateFacts, certificatesIn, factsOf, renderBundlePem } from '../domain/x509.ts';
+import type { CertificateFacts } from '../domain/x509.ts';
 import type { EffectOptions } from '../ports/leadership.ts';
 import type { Condition, Transaction, Versioned } from '../ports/state-store.ts';
+import { activeBundle, leafFacts, nextGeneration, supersededBeyond } from './bundle-history.ts';
 import type { AppDeps } from './deps.ts';
+import { type Desired, DesiredBundles } from './desired-bundles.ts';
+import { OwnCertificates } from './own-certificates.ts';
 import {
   type BundleRecord,
   bundleRecord,
@@ -21,15 +22,6 @@ import {
   revocationRecord,
 } from './records.ts';
 import { RevokedBundles } from './revoked.ts';
-import { SharedLook } from './shared-look.ts';
-import { unlessAborted } from './single-flight.ts';
-
-/** What a certificate's deployments should hold, and the PEM to install. */
-export interface Desired {
-  readonly certificate: string;
-  readonly place: DesiredPlace;
-  readonly pem: string;
-}
 
 /** Writes that must happen together with a new generation. */
 export interface AlongWith {
@@ -40,21 +32,7 @@ export interface AlongWith {
   readonly alsoOwn?: readonly CertificateFacts[];
 }
 
-/** What was found out a moment ago. */
-interface Fresh {
-  readonly desired: Desired;
-  /** Monotonic. */
-  readonly atMs: number;
-  readonly writes: number;
-}
-
 type Made = Pick<BundleRecord, 'chainPem' | 'keyPem' | 'origin' | 'issuer'> & { readonly reason: string };
-
-/** A look of many: whoever is cancelled stops waiting for it. */
-const NEVER = { signal: new AbortController().signal };
-
-/** How long an answer serves further hosts, unless a bundle is written: nobody else writes any while this process may. */
-const FRESH_MS = 1_000;
 
 /** How long a bootstrap certificate lasts: long enough for a CA that cannot be reached for a season. */
 const SELF_SIGNED_MS = 90 * 86_400_000;
@@ -65,19 +43,15 @@ type BundlesDeps = Pick<AppDeps, 'store' | 'clock' | 'random' | 'pki' | 'log'>;
 export class Bundles {
   readonly #deps: BundlesDeps;
   readonly #keep: number;
-  /** Fingerprints of kacme's own: those it has made active, and all of the store once `#history` resolves. */
-  readonly #known = new Set<string>();
-  #history: Promise<void> | undefined;
-  readonly #desired = new Map<string, { readonly revision: number; readonly desired: Desired }>();
-  readonly #looks = new WeakMap<CertificateSpec, SharedLook<Desired | undefined>>();
-  readonly #fresh = new WeakMap<CertificateSpec, Fresh>();
-  /** Begun and ended ones. */
-  #writes = 0;
+  readonly #own: OwnCertificates;
+  readonly #desired: DesiredBundles;
 
   /** `keep`: superseded bundles whose keys are kept, per certificate. */
   constructor(keep: number, deps: BundlesDeps) {
     this.#keep = keep;
     this.#deps = deps;
+    this.#own = new OwnCertificates(deps);
+    this.#desired = new DesiredBundles({ ...deps, own: this.#own });
   }
 
   async record(
@@ -89,52 +63,17 @@ export class Bundles {
 
   /** The active bundle; undefined when the certificate has none yet, or it was taken out of the store. */
   async active(certificate: string, options: { signal: AbortSignal }): Promise<BundleRecord | undefined> {
-    return this.#activeOf(await this.record(certificate, options), certificate, options);
+    return activeBundle(
+      this.#deps.store,
+      (await this.record(certificate, options))?.value,
+      certificate,
+      options,
+    );
   }
 
-  /** Undefined when the certificate has no bundle yet. All hosts ask for it at the same moment. */
-  async desired(spec: CertificateSpec, { signal }: { signal: AbortSignal }): Promise<Desired | undefined> {
-    signal.throwIfAborted();
-    const fresh = this.#fresh.get(spec);
-    const ageMs = this.#deps.clock.monotonicMs() - (fresh?.atMs ?? 0);
-    if (fresh?.writes === this.#writes && ageMs < FRESH_MS) return fresh.desired;
-    const look = this.#looks.get(spec) ?? new SharedLook(() => this.#lookUpFresh(spec, NEVER));
-    this.#looks.set(spec, look);
-    return unlessAborted(look.ask(), signal);
-  }
-
-  /** A look that a write has overlapped may have seen what was before it. */
-  async #lookUpFresh(spec: CertificateSpec, options: { signal: AbortSignal }): Promise<Desired | undefined> {
-    const [atMs, writes] = [this.#deps.clock.monotonicMs(), this.#writes];
-    const desired = await this.#lookUp(spec, options);
-    if (desired !== undefined) this.#fresh.set(spec, { desired, atMs, writes });
-    return desired;
-  }
-
-  async #lookUp(spec: CertificateSpec, options: { signal: AbortSignal }): Promise<Desired | undefined> {
-    const record = await this.record(spec.name, options);
-    const cached = this.#desired.get(spec.name);
-    if (record !== undefined && cached?.revision === record.revision) return cached.desired;
-    const bundle = await this.#activeOf(record, spec.name, options);
-    if (record === undefined || bundle === undefined) return undefined;
-    const pem = renderBundlePem(bundle.chainPem, bundle.keyPem);
-    const desired: Desired = {
-      certificate: spec.name,
-      pem,
-      place: {
-        generation: record.value.generation,
-        facts: leafFacts(bundle.chainPem),
-        pemSha256: createHash('sha256').update(pem).digest('hex'),
-        pemBytes: Buffer.byteLength(pem),
-        identifiers: spec.identifiers,
-        history: await this.#fingerprints(record.value, options),
-        revoked: record.value.history.some(
-          ({ bundle: id, state }) => id === bundle.id && state === 'revoked',
-        ),
-      },
-    };
-    this.#desired.set(spec.name, { revision: record.revision, desired });
-    return desired;
+  /** What the certificate's deployments should hold; undefined when it has no bundle yet. */
+  async desired(spec: CertificateSpec, options: { signal: AbortSignal }): Promise<Desired | undefined> {
+    return this.#desired.of(spec, options);
   }
 
   /** Makes the self-signed bundle of a certificate that holds none, or none that is still good. */
@@ -142,10 +81,10 @@ export class Bundles {
     spec: CertificateSpec,
     options: EffectOptions,
   ): Promise<{ created: boolean; reason: string }> {
-    const { clock, pki } = this.#deps;
+    const { clock, pki, store } = this.#deps;
     const now = clock.now();
     const basis = await this.record(spec.name, options);
-    const active = await this.#activeOf(basis, spec.name, options);
+    const active = await activeBundle(store, basis?.value, spec.name, options);
     const reason = selfSignedNeed(spec, active, now);
     if (reason === undefined) {
       const held = active?.origin === 'self-signed' ? 'a self-signed certificate' : "a CA's certificate";
@@ -292,12 +231,7 @@ export class Bundles {
   }
 
   async #write(transaction: Transaction, options: EffectOptions): Promise<void> {
-    this.#writes += 1;
-    try {
-      await this.#deps.store.transact(transaction, options);
-    } finally {
-      this.#writes += 1;
-    }
+    await this.#desired.changing(() => this.#deps.store.transact(transaction, options));
   }
 
   async #makeActive(
@@ -340,8 +274,7 @@ export class Bundles {
       },
       'bundle activated',
     );
-    for (const own of [facts, ...(alongWith.alsoOwn ?? [])])
-      this.#known.add(own.fingerprint256).add(own.fingerprint1);
+    this.#own.learn(facts, ...(alongWith.alsoOwn ?? []));
   }
 
   /** Throws `ERR_CERTIFICATE_UNUSABLE` for what is revoked or to be, or has a compromised key. */
@@ -363,42 +296,6 @@ export class Bundles {
     }
   }
 
-  async #activeOf(
-    record: Versioned<CertificateRecord> | undefined,
-    certificate: string,
-    options: { signal: AbortSignal },
-  ): Promise<BundleRecord | undefined> {
-    if (record?.value.active === undefined) return undefined;
-    const id: [string, string] = [certificate, record.value.active];
-    return (await loadRecord(this.#deps.store, bundleRecord, id, options))?.value;
-  }
-
-  /**
-   * By which kacme knows its own, whatever certificate they were issued for: names change, and deployments are
-   * pointed elsewhere. Read once: whoever acts is the only writer.
-   */
-  async #fingerprints(
-    own: CertificateRecord,
-    options: { signal: AbortSignal },
-  ): Promise<ReadonlySet<string>> {
-    this.#history ??= this.#readHistory(options);
-    try {
-      await this.#history;
-      return this.#known;
-    } catch (error) {
-      this.#history = undefined;
-      if (reportError(error).code !== 'ERR_STORE_CORRUPT') throw error;
-      // Knowing less of its own only makes kacme leave more alone.
-      this.#deps.log.warn({ err: error }, 'history of other certificates cannot be read');
-      return new Set(fingerprintsOf(own));
-    }
-  }
-
-  async #readHistory(options: { signal: AbortSignal }): Promise<void> {
-    const records = await listRecords(this.#deps.store, certificateRecord, [], options);
-    for (const { value } of records) for (const own of fingerprintsOf(value)) this.#known.add(own);
-  }
-
   /** Keys of bundles beyond the kept number are destroyed; their fingerprints stay in the history. */
   async #surplus(
     certificate: string,
@@ -406,14 +303,13 @@ export class Bundles {
     after: CertificateRecord,
     options: { signal: AbortSignal },
   ): Promise<readonly string[]> {
-    const superseded = after.history.filter((entry) => entry.state === 'superseded');
-    const kept = superseded.sort((a, b) => b.generation - a.generation).slice(0, this.#keep);
     // Whoever revokes needs the certificate, and perhaps its key.
     const revocations = await this.revocations(certificate, options);
-    const pending = [...revocations].flatMap(([id, { revokedAt }]) => (revokedAt === undefined ? [id] : []));
-    const wanted = new Set([after.active, ...kept.map((entry) => entry.bundle), ...pending]);
-    const unwanted = (before?.history ?? []).map(({ bundle }) => bundle).filter((id) => !wanted.has(id));
-    const keys = [...new Set(unwanted)].map((id) => bundleRecord.key(certificate, id));
+    const unwanted = supersededBeyond(this.#keep, before, after).filter((id) => {
+      const revocation = revocations.get(id);
+      return revocation === undefined || revocation.revokedAt !== undefined;
+    });
+    const keys = unwanted.map((id) => bundleRecord.key(certificate, id));
     const removable = await Promise.all(keys.map((key) => this.#isRemovable(certificate, key, options)));
     return keys.filter((_, i) => removable[i]);
   }
@@ -439,16 +335,6 @@ function unfit({ certificate, id }: BundleRecord, objection: string): KacmeError
   );
 }
 
-function fingerprintsOf({ history }: CertificateRecord): readonly string[] {
-  return history.flatMap(({ fingerprint256, fingerprint1 }) => [fingerprint256, fingerprint1]);
-}
-
-function leafFacts(chainPem: string): CertificateFacts {
-  const leaf = certificatesIn(chainPem)[0];
-  if (leaf === undefined) throw new RangeError('a bundle holds at least its leaf');
-  return factsOf(leaf);
-}
-
 function selfSignedNeed(
   spec: CertificateSpec,
   active: BundleRecord | undefined,
@@ -460,46 +346,3 @@ function selfSignedNeed(
   const uncovered = spec.identifiers.filter((identifier) => !active.identifiers.includes(identifier));
   return uncovered.length === 0 ? undefined : `the self-signed bundle does not cover ${uncovered.join(', ')}`;
 }
-
-function nextGeneration(
-  held: CertificateRecord | undefined,
-  bundle: BundleRecord,
-  facts: CertificateFacts,
-  now: Date,
-  alsoOwn: readonly CertificateFacts[] = [],
-): CertificateRecord {
-  const generation = (held?.generation ?? 0) + 1;
-  // An expired certificate is never mistaken for a foreign one: its entry has served its purpose.
-  const history = (held?.history ?? [])
-    .filter((entry) => now < new Date(entry.notAfter) && entry.bundle !== bundle.id)
-    .map((entry) => (entry.state === 'active' ? { ...entry, state: 'superseded' as const } : entry));
-  return {
-    generation,
-    active: bundle.id,
-    lastSuccess: bundle.origin === 'acme' ? latest(held?.lastSuccess, bundle.issuedAt) : held?.lastSuccess,
-    history: [
-      ...history,
-      ...alsoOwn.map((other) => ({
-        bundle: other.fingerprint256,
-        generation,
-        fingerprint256: other.fingerprint256,
-        fingerprint1: other.fingerprint1,
-        state: 'superseded' as const,
-        origin: 'adopted' as const,
-        notAfter: other.notAfter.toISOString(),
-      })),
-      {
-        bundle: bundle.id,
-        generation,
-        fingerprint256: facts.fingerprint256,
-        fingerprint1: facts.fingerprint1,
-        state: 'active',
-        origin: bundle.origin,
-        notAfter: bundle.notAfter,
-      },
-    ],
-  };
-}
-
-/** Of two moments as `Date.toISOString` writes them. */
-const latest = (a: string | undefined, b: string): string => (a !== undefined && a > b ? a : b);

@@ -6,8 +6,8 @@ import type { PlaceObservation, WorkerProcess } from '../domain/observation.ts';
 import type { PlaceDecision } from '../domain/place-decision.ts';
 import type { PlaceState, PlaceStatus } from '../domain/status.ts';
 import type { Verification } from '../ports/haproxy-host.ts';
-import type { Desired } from './bundles.ts';
 import type { Halted } from './canary.ts';
+import type { Desired } from './desired-bundles.ts';
 
 /** One deployment on one host, looked at and decided. */
 export interface Place {
