@@ -176,6 +176,26 @@ describe.skipIf(obstacle !== undefined)(
         says: /KACME_SSH_SOCKETS: a path may have/,
       },
       {
+        when: 'a socket is a pattern',
+        flags: ['-e', 'KACME_SSH_SOCKETS=/run/*'],
+        says: /KACME_SSH_SOCKETS: a path may have.*, not "\/run\/\*"/,
+      },
+      {
+        when: 'the path of the keys is relative',
+        flags: ['-e', 'KACME_SSH_AUTHORIZED_KEYS=authorized_keys'],
+        says: /KACME_SSH_AUTHORIZED_KEYS: expected an absolute path/,
+      },
+      {
+        when: 'the path of the keys is a pattern of sshd',
+        flags: ['-e', 'KACME_SSH_AUTHORIZED_KEYS=/home/%u/keys'],
+        says: /KACME_SSH_AUTHORIZED_KEYS: a path may have/,
+      },
+      {
+        when: 'there is no file of keys',
+        flags: ['-e', 'KACME_SSH_AUTHORIZED_KEYS=/etc/kacme-ssh/other_keys'],
+        says: /other_keys is missing or unreadable/,
+      },
+      {
         when: 'its volume belongs to somebody else',
         flags: ['--user', '64999:64999'],
         says: /kacme-ssh is not writable for uid 64999/,
