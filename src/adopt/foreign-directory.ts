@@ -20,7 +20,7 @@ export interface ForeignFiles {
 
 const READERS = { lego: readLegoDirectory, certbot: readCertbotDirectory } as const;
 const SHAPES: Readonly<Record<ForeignClient, string>> = {
-  lego: "lego's (its --path): certificates/ and accounts/ lie in it",
+  lego: "lego's (its --path), or what holds several of these: certificates/ and accounts/ lie in each",
   certbot: "certbot's (its --config-dir, usually /etc/letsencrypt): renewal/, live/ and accounts/ lie in it",
 };
 

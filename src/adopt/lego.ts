@@ -12,9 +12,29 @@ const AccountFile = z.looseObject({
 
 /**
  * What lego 3 and 4 keep below their `--path`: `certificates/NAME.crt` (leaf and chain), `.key` and `.json`, and
- * `accounts/SERVER/EMAIL/account.json` with `keys/EMAIL.key` beside it.
+ * `accounts/SERVER/EMAIL/account.json` with `keys/EMAIL.key` beside it. A directory of several such paths is read as all
+ * of them: Kolla keeps one for the internal and one for the external certificate.
  */
 export async function readLegoDirectory(directory: string, files: ForeignFiles): Promise<AdoptionFindings> {
+  const found = await Promise.all((await legoPaths(directory, files)).map((path) => readPath(path, files)));
+  return {
+    bundles: found.flatMap(({ bundles }) => bundles),
+    accounts: found.flatMap(({ accounts }) => accounts),
+    problems: found.flatMap(({ problems }) => problems),
+  };
+}
+
+async function legoPaths(directory: string, files: ForeignFiles): Promise<readonly string[]> {
+  const names = await files.list(directory);
+  if (names.some(isOfLego)) return [directory];
+  const below = names.map((name) => join(directory, name));
+  const contents = await Promise.all(below.map((path) => files.list(path)));
+  return below.filter((_, index) => contents[index]?.some(isOfLego));
+}
+
+const isOfLego = (name: string): boolean => name === 'certificates' || name === 'accounts';
+
+async function readPath(directory: string, files: ForeignFiles): Promise<AdoptionFindings> {
   const certificates = join(directory, 'certificates');
   const names = (await files.list(certificates))
     .filter((name) => name.endsWith('.crt') && !name.endsWith('.issuer.crt'))

@@ -13,6 +13,8 @@ import { issuersNamed } from './names.ts';
 import { OrderJournal } from './order-journal.ts';
 import { type AccountRecord, backoffRecord, loadRecord } from './records.ts';
 
+type RecoverRequest = Extract<AccountRequest, { action: 'recover' }>;
+
 /** What operators do with kacme's accounts. Each change waits for the orders under way at its issuer. */
 export class Accounts {
   readonly #config: KacmeConfig;
@@ -128,11 +130,32 @@ export class Accounts {
     return `the account is deactivated; kacme makes no other one until you run kacme account register ${spec.name}`;
   }
 
-  async #recover(
+  /** Asks the CA, and changes nothing. Throws what recovering this key would throw before it changes anything. */
+  async rehearseRecovery(
+    request: RecoverRequest,
+    options: { signal: AbortSignal },
+  ): Promise<{ readonly url: string; readonly held: boolean }> {
+    const [spec] = issuersNamed(this.#config, [request.issuer]);
+    if (spec === undefined) throw new RangeError('an account belongs to an issuer');
+    const { url, same } = await this.#recoverable(spec, request, options);
+    return { url, held: same };
+  }
+
+  async #recover(spec: IssuerSpec, request: RecoverRequest, options: EffectOptions): Promise<string> {
+    const { records } = this.#authorities;
+    const { url, keyPem, revision, same } = await this.#recoverable(spec, request, options);
+    if (same) return `${url} is the account that kacme has: nothing changed`;
+    const recovered = { ...(await records.fresh(spec)), keyPem, url };
+    await this.#replace(spec, revision, recovered, options);
+    return `account ${url} recovered by its key`;
+  }
+
+  /** The valid account that the CA knows the key by; `same`: kacme has it already. */
+  async #recoverable(
     spec: IssuerSpec,
-    { keyPem: given, replace }: Extract<AccountRequest, { action: 'recover' }>,
-    options: EffectOptions,
-  ): Promise<string> {
+    { keyPem: given, replace }: RecoverRequest,
+    options: { signal: AbortSignal },
+  ) {
     const { records } = this.#authorities;
     const { thumbprint, type } = accountKeyFacts(given);
     const keyPem = toPkcs8(given);
@@ -145,11 +168,8 @@ export class Accounts {
     if (account === undefined) throw unknownKey(spec, { thumbprint, type });
     if (account.status !== 'valid' || account.url === undefined)
       throw closedError(spec.name, `the account of this key is ${account.status} at the CA`);
-    if (same && present.url === account.url)
-      return `${account.url} is the account that kacme has: nothing changed`;
-    const recovered = { ...(await records.fresh(spec)), keyPem, url: account.url };
-    await this.#replace(spec, held?.revision ?? 0, recovered, options);
-    return `account ${account.url} recovered by its key`;
+    const { url } = account;
+    return { url, keyPem, revision: held?.revision ?? 0, same: same && present.url === url };
   }
 
   /** Another account takes the place of the former: its orders can be of no use to the new one. */

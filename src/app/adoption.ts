@@ -1,6 +1,6 @@
 import { type AdoptionCandidate, decideAdoption } from '../domain/adoption.ts';
 import { keyFamilyOf } from '../domain/dual.ts';
-import { reportError } from '../domain/errors.ts';
+import { KacmeError, reportError } from '../domain/errors.ts';
 import type { CertificateSpec, IssuerSpec, KacmeConfig } from '../domain/model.ts';
 import type { AccountAdoption, AdoptionProblem, CertificateResult } from '../domain/status.ts';
 import { waitForAll } from '../domain/wait-for-all.ts';
@@ -25,6 +25,14 @@ interface Found {
   readonly candidates: readonly Candidate[];
   readonly accounts: readonly FoundAccount[];
   readonly problems: readonly AdoptionProblem[];
+}
+
+interface AdoptOptions {
+  readonly signal: AbortSignal;
+  /** Undefined: only tells what would be done. */
+  readonly effects: EffectOptions | undefined;
+  /** What cannot be taken over is a failure. */
+  readonly complete: boolean;
 }
 
 export interface AdoptionParts {
@@ -85,11 +93,10 @@ export class Adoption {
     });
   }
 
-  /** Without effects: only tells what would be done. */
   async adopt(
     spec: CertificateSpec,
     candidates: readonly Candidate[],
-    { signal, effects }: { readonly signal: AbortSignal; readonly effects: EffectOptions | undefined },
+    { signal, effects, complete }: AdoptOptions,
   ): Promise<CertificateResult> {
     const certificate = spec.name;
     try {
@@ -106,7 +113,8 @@ export class Adoption {
       const request = { identifiers: spec.identifiers, family, held, candidates };
       const decision = decideAdoption(request, this.#deps.clock.now());
       const { reason } = decision;
-      if (decision.action === 'keep') return { certificate, action: 'kept', reason, failure: undefined };
+      if (decision.action === 'decline' && complete) throw incomplete(spec, reason);
+      if (decision.action !== 'adopt') return { certificate, action: 'kept', reason, failure: undefined };
       if (effects === undefined) return { certificate, action: 'planned', reason, failure: undefined };
       const { pem, caUrl } = decision.candidate.bundle;
       const issuer = issuerAt(caUrl, spec, this.#config.issuers);
@@ -126,7 +134,7 @@ export class Adoption {
   /** Each issuer that has no account yet gets the first of those found at its CA that the CA knows. */
   async adoptAccounts(
     found: readonly FoundAccount[],
-    { signal, effects }: { readonly signal: AbortSignal; readonly effects: EffectOptions | undefined },
+    { signal, effects }: Omit<AdoptOptions, 'complete'>,
   ): Promise<readonly AccountAdoption[]> {
     const results = await waitForAll(
       Object.values(this.#config.issuers).map(async (issuer) => {
@@ -144,18 +152,18 @@ export class Adoption {
 
   async #adoptAccount(
     issuer: string,
-    { where, url, keyPem }: FoundAccount,
-    { signal, effects }: { readonly signal: AbortSignal; readonly effects: EffectOptions | undefined },
+    { where, keyPem }: FoundAccount,
+    { signal, effects }: Omit<AdoptOptions, 'complete'>,
   ): Promise<AccountAdoption> {
     const told = { issuer, where, failure: undefined };
+    const recover = { action: 'recover', issuer, keyPem, replace: false } as const;
     try {
       if (effects === undefined) {
-        const [own] = await this.#accounts.show([issuer], { signal });
-        return own?.url === undefined
-          ? { ...told, action: 'planned', reason: url }
-          : { ...told, action: 'kept', reason: `kacme has ${own.url}` };
+        const known = await this.#accounts.rehearseRecovery(recover, { signal });
+        return known.held
+          ? { ...told, action: 'kept', reason: `kacme has ${known.url}` }
+          : { ...told, action: 'planned', reason: known.url };
       }
-      const recover = { action: 'recover', issuer, keyPem, replace: false } as const;
       const { done } = await this.#accounts.change(recover, effects);
       return { ...told, action: 'adopted', reason: done };
     } catch (error) {
@@ -189,6 +197,13 @@ export class Adoption {
     );
     return { bundles, problems };
   }
+}
+
+function incomplete({ name }: CertificateSpec, reason: string): KacmeError {
+  return new KacmeError('ERR_ADOPTION_INCOMPLETE', `certificate ${name} cannot be taken over: ${reason}`, {
+    retry: 'never',
+    remedy: `configure the identifiers that it was issued for, and add others later; or leave ${name} out, and kacme orders it`,
+  });
 }
 
 /** The one issuer of the certificate that is at this CA; undefined when none or several are. */

@@ -34,7 +34,7 @@ import { revokeCertificates } from './revoke-command.ts';
 import { rollBackOne, whoseBundle } from './rollback.ts';
 import type { Roster } from './roster.ts';
 import { SingleFlight } from './single-flight.ts';
-import { failedResult, summarize } from './summary.ts';
+import { failedResult, outcomeOfAdoption, summarize } from './summary.ts';
 
 /**
  * Shared by the services of one process, since after a reload commands of the former configuration may go on:
@@ -247,7 +247,7 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
   }
 
   async adopt(
-    { origin, names, dryRun }: AdoptionRequest,
+    { origin, names, dryRun, complete }: AdoptionRequest,
     { signal, onProgress }: CommandOptions,
   ): Promise<AdoptionSummary> {
     const { config, adoption } = this.#parts;
@@ -261,7 +261,7 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
     for (const { issuer, action, reason } of accounts)
       onProgress({ message: `account at ${issuer}: ${action} (${reason})` });
     const adopt = async (spec: CertificateSpec) => {
-      const result = await adoption.adopt(spec, found.candidates, { signal, effects });
+      const result = await adoption.adopt(spec, found.candidates, { signal, effects, complete });
       onProgress({ message: `${spec.name}: ${result.action} (${result.reason})` });
       if (result.action === 'adopted') this.#onActivated(spec.name);
       return result;
@@ -269,8 +269,7 @@ export class LocalService implements Omit<KacmeService, 'reloadConfig' | 'check'
     const summary = dryRun
       ? summarize(await waitForAll(specs.map(adopt)), [], unlearnedPools(this.#parts))
       : await this.#changeEach(specs, { signal, onProgress }, adopt);
-    const whole = problems.length === 0 && accounts.every(({ action }) => action !== 'failed');
-    const outcome = summary.outcome === 'done' && !whole ? 'partly' : summary.outcome;
+    const outcome = outcomeOfAdoption({ ...summary, accounts, problems }, { complete });
     return { ...summary, outcome, accounts, problems };
   }
 

@@ -9,6 +9,7 @@ import { askService, CHANGE_STATUSES, type EndWith, helpEnd, reportSummary } fro
 interface AdoptOptions {
   readonly from: AdoptionOrigin;
   readonly dryRun?: boolean;
+  readonly complete?: boolean;
   readonly json?: boolean;
 }
 
@@ -17,11 +18,21 @@ export function adoptCommand(context: CliContext, endWith: EndWith): Command {
     .description('Take over valid certificates and accounts that exist already, instead of ordering new ones')
     .argument('[names...]', 'names of certificates, as configured (default: all of them)')
     .addOption(
-      new Option('--from <source>', "hosts, lego:DIR (lego's --path) or certbot:DIR (/etc/letsencrypt)")
+      new Option(
+        '--from <source>',
+        "hosts, lego:DIR (lego's --path, or what holds several) or certbot:DIR (/etc/letsencrypt)",
+      )
         .argParser(parseOrigin)
         .makeOptionMandatory(),
     )
-    .option('--dry-run', 'print what would be adopted and why, and change nothing')
+    .option(
+      '--dry-run',
+      'print what would be adopted and why, ask the CA for the account, and change nothing',
+    )
+    .option(
+      '--complete',
+      'fail unless every certificate is taken over or held, and an account wherever there is one',
+    )
     .option('--json', 'print the summary as JSON')
     .addHelpText(
       'after',
@@ -36,6 +47,7 @@ export function adoptCommand(context: CliContext, endWith: EndWith): Command {
             'kacme adopt --from hosts --dry-run',
             'kacme adopt --from hosts',
             'kacme adopt external --from lego:/etc/letsencrypt/lego/external',
+            'kacme adopt --complete --from lego:/etc/letsencrypt/lego',
             'kacme adopt --from certbot:/etc/letsencrypt',
           ],
           CHANGE_STATUSES,
@@ -43,9 +55,9 @@ export function adoptCommand(context: CliContext, endWith: EndWith): Command {
       ].join('\n'),
     )
     .action(async (names: string[], options: AdoptOptions, command: Command) => {
-      const { from: origin, dryRun = false, json = false } = options;
+      const { from: origin, dryRun = false, complete = false, json = false } = options;
       const summary = await askService(context, command, (service, asked) =>
-        service.adopt({ origin, names, dryRun }, asked),
+        service.adopt({ origin, names, dryRun, complete }, asked),
       );
       const { stdout, env } = context;
       if (!json) stdout.write(renderAdoption(summary, viewOf(stdout, env)));

@@ -36,7 +36,9 @@ export type AdoptionDecision<C extends AdoptionCandidate> =
       readonly others: readonly CertificateFacts[];
       readonly reason: string;
     }
-  | { readonly action: 'keep'; readonly reason: string };
+  | { readonly action: 'keep'; readonly reason: string }
+  /** Nothing that was found can be taken over, and what is held leaves the certificate to be ordered. */
+  | { readonly action: 'decline'; readonly reason: string };
 
 /**
  * Which certificate to take over instead of ordering one: of those that are trusted, valid now and cover every
@@ -51,7 +53,7 @@ export function decideAdoption<C extends AdoptionCandidate>(
     held !== undefined && held.unfit === undefined && (family === undefined || held.family === family);
   if (serves && held.origin !== 'self-signed' && now < held.notAfter && covers(held.identifiers))
     return { action: 'keep', reason: `holds a CA's certificate until ${held.notAfter.toISOString()}` };
-  if (candidates.length === 0) return { action: 'keep', reason: 'nothing to adopt was found' };
+  if (candidates.length === 0) return { action: 'decline', reason: 'nothing to adopt was found' };
   const good: { candidate: C; facts: CertificateFacts }[] = [];
   const objections: string[] = [];
   for (const candidate of candidates) {
@@ -60,7 +62,7 @@ export function decideAdoption<C extends AdoptionCandidate>(
     else good.push({ candidate, facts: objection });
   }
   const [best, ...others] = good.sort((a, b) => b.facts.notAfter.getTime() - a.facts.notAfter.getTime());
-  if (best === undefined) return { action: 'keep', reason: [...new Set(objections)].join('; ') };
+  if (best === undefined) return { action: 'decline', reason: [...new Set(objections)].join('; ') };
   return {
     action: 'adopt',
     candidate: best.candidate,

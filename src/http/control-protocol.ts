@@ -58,6 +58,7 @@ export const AdoptRequest = z.strictObject({
   ]),
   names: z.array(Name).max(10_000),
   dryRun: z.boolean(),
+  complete: z.boolean(),
 });
 export const RevokeCommandRequest = z.strictObject({
   certificate: Name,

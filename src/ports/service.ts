@@ -21,6 +21,8 @@ export interface AdoptionRequest {
   /** Empty: every certificate. */
   readonly names: readonly string[];
   readonly dryRun: boolean;
+  /** Failed unless every one of them is taken over or held already, and an account wherever one was found. */
+  readonly complete: boolean;
 }
 
 /** What an operator can ask of kacme: of the running service through its control socket, or of this process. */

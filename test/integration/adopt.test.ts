@@ -41,7 +41,7 @@ function hostNumber(index: number): TestHost {
   return host;
 }
 
-async function give(host: TestHost, { bundlePem }: TestCertificate): Promise<void> {
+async function give(host: TestHost, { bundlePem }: Pick<TestCertificate, 'bundlePem'>): Promise<void> {
   await host.haproxy.stop();
   await writeFile(host.certPath, bundlePem);
   await host.haproxy.start();
@@ -165,6 +165,50 @@ describe('from the directory of another client', () => {
       certificates: [{ action: 'kept', reason: expect.stringContaining("holds a CA's certificate") }],
       accounts: [{ action: 'adopted', reason: expect.stringContaining('nothing changed') }],
     });
+  });
+
+  test('with --complete, what cannot be taken over and an account that its CA does not confirm fail', async () => {
+    const outer = await scratchDirectory();
+    onTestFinished(outer.remove);
+    // As in Kolla: one of lego's paths for each certificate.
+    const [external, internal] = [join(outer.path, 'external'), join(outer.path, 'internal')];
+    const lego = (directory: string, name: string) =>
+      runLego({ pebble: lab.pebble, directory, names: [name], listen: lab.challengeListen });
+    const ask = (...args: string[]) => adopt('--complete', '--from', `lego:${outer.path}`, ...args);
+    await lego(external, 'site.test');
+
+    const [server = ''] = await readdir(join(external, 'accounts'));
+    const keyPath = join(external, 'accounts', server, 'ops@example.org/keys/ops@example.org.key');
+    const key = await readFile(keyPath);
+    await writeFile(keyPath, ca.issue(['no.account']).keyPem);
+    expect(await ask('--dry-run')).toMatchObject({
+      status: 1,
+      summary: {
+        certificates: [{ action: 'planned' }],
+        accounts: [{ action: 'failed', failure: { code: 'ERR_ACCOUNT_UNKNOWN' } }],
+      },
+    });
+    await writeFile(keyPath, key);
+
+    await rename(join(external, 'certificates'), join(outer.path, 'kept-back'));
+    await lego(internal, 'other.test');
+    expect(await ask('--dry-run')).toMatchObject({
+      status: 1,
+      summary: {
+        certificates: [{ action: 'failed', failure: { code: 'ERR_ADOPTION_INCOMPLETE' } }],
+        accounts: [{ action: 'planned' }],
+      },
+    });
+    expect((await adopt('--from', `lego:${outer.path}`)).status).toBe(0);
+
+    await rename(join(outer.path, 'kept-back'), join(external, 'certificates'));
+    const of = (suffix: string) => readFile(join(external, 'certificates', `site.test.${suffix}`), 'utf8');
+    for (const host of lab.fleet.hosts)
+      await give(host, { bundlePem: (await of('crt')) + (await of('key')) });
+    expect(await ask('--dry-run')).toMatchObject({ status: 0 });
+    await hostNumber(1).sshd.stop();
+    expect(await ask()).toMatchObject({ status: 3, summary: { certificates: [{ action: 'adopted' }] } });
+    expect(await ask()).toMatchObject({ status: 0, summary: { certificates: [{ action: 'kept' }] } });
   });
 
   test("certbot's certificate and account are adopted where they lie now, also after its directory was moved", async () => {

@@ -98,7 +98,7 @@ test.each([
   },
 ])('nothing is adopted when $when', ({ held, candidates, says }) => {
   expect(decideAdoption({ identifiers: NAMES, family: undefined, held, candidates }, NOW)).toEqual({
-    action: 'keep',
+    action: held === undefined ? 'decline' : 'keep',
     reason: expect.stringContaining(says),
   });
 });
@@ -110,6 +110,6 @@ test('half a dual certificate adopts what has a key of its family, whatever last
   const half = (family: 'ecdsa' | 'rsa', candidates: readonly AdoptionCandidate[]) =>
     decideAdoption({ identifiers: NAMES, family, held, candidates }, NOW);
   expect(half('ecdsa', [rsa, ecdsa])).toMatchObject({ action: 'adopt', candidate: ecdsa, others: [] });
-  expect(half('ecdsa', [rsa])).toEqual({ action: 'keep', reason: 'rsa has no ECDSA key' });
+  expect(half('ecdsa', [rsa])).toEqual({ action: 'decline', reason: 'rsa has no ECDSA key' });
   expect(half('rsa', [rsa])).toMatchObject({ action: 'keep', reason: expect.stringContaining('holds a CA') });
 });
