@@ -1,4 +1,4 @@
-import { access, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { type CloudOptions, startCloud, type TestCloud } from '../support/kolla-cloud.ts';
@@ -163,61 +163,6 @@ test(
     expect(output).toContain('WARNING: ctl2 was not reached');
     expect(await kolla.read('ctl1', 'kacme/known_hosts')).toBe(pinned);
     expect(await kolla.read('ctl1', 'kacme/kacme.yaml')).toBe(config);
-  },
-);
-
-test(
-  "a migration on Podman stops lego first, goes on after a failure, and can be taken back; Kolla's haproxy_ssh serves as a fallback",
-  TIMEOUT,
-  async () => {
-    const { kolla } = await cloudOf({
-      oneVip: true,
-      globals: {
-        kacme_integration: 'replace_lego',
-        enable_letsencrypt: 'yes',
-        kolla_container_engine: 'podman',
-        kacme_ssh_enabled: false,
-        haproxy_ssh_key: { private_key: 'THE-PRIVATE-KEY', public_key: 'public' },
-        kacme_lego_directories: ['external'],
-      },
-    });
-    // The sidecar is from before the fallback was chosen.
-    await kolla.seed('ctl1', ['haproxy_ssh', 'letsencrypt_lego', 'letsencrypt_webserver', 'kacme_ssh']);
-    await kolla.play('prepare.yml', 'config');
-    await kolla.mark('fail-adopt_kacme_external', '1');
-    expect((await kolla.play('migrate.yml', 'deploy')).status).not.toBe(0);
-    expect(await kolla.containers('ctl1')).toEqual(['haproxy_ssh', 'kacme_ssh']);
-
-    await kolla.unmark('fail-adopt_kacme_external');
-    const { status, output } = await kolla.play('migrate.yml', 'deploy');
-    expect(status, output).toBe(0);
-    expect(output).not.toContain('THE-PRIVATE-KEY');
-    expect(output).toContain('everything is as it should be');
-    const done = await kolla.actions('ctl1');
-    expect(done.map(({ action, name }) => `${action} ${name}`)).toEqual([
-      'stop_and_remove_container letsencrypt_lego',
-      'stop_and_remove_container letsencrypt_webserver',
-      'start_container adopt_kacme_external',
-      'start_container bootstrap_kacme',
-      'recreate_or_restart_container kacme',
-      'stop_and_remove_container kacme_ssh',
-    ]);
-    expect(new Set(done.map(({ engine }) => engine))).toEqual(new Set(['podman']));
-    expect(done[2]?.command).toContain('kacme adopt --from lego:/etc/letsencrypt/lego/external');
-    expect(done[2]?.volumes).toContain('letsencrypt:/etc/letsencrypt:ro');
-    expect(await kolla.containers('ctl1')).toEqual(['haproxy_ssh', 'kacme']);
-    expect(await kolla.read('ctl1', 'kacme/id_haproxy_ssh')).toBe('THE-PRIVATE-KEY\n');
-    expect(await kolla.read('ctl1', 'kacme/known_hosts')).toContain(':2985 ssh-ed25519 AAAAC3');
-    expect(await kolla.read('ctl1', 'kacme/kacme.yaml')).toContain(
-      'sftp: { exec: /usr/lib/openssh/sftp-server }',
-    );
-
-    const prepared = join(kolla.path, 'etc/config/haproxy/services.d/kacme.cfg');
-    await access(prepared);
-    const back = await kolla.play('rollback.yml', 'deploy');
-    expect(back.status, back.output).toBe(0);
-    expect(await kolla.containers('ctl1')).toEqual(['haproxy_ssh']);
-    await expect(access(prepared)).rejects.toThrow('ENOENT');
   },
 );
 

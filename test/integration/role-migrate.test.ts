@@ -1,0 +1,173 @@
+import { once } from 'node:events';
+import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { dirname, join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { type CloudOptions, startCloud, type TestCloud } from '../support/kolla-cloud.ts';
+
+const TIMEOUT = { timeout: 300_000 };
+const LEGO = ['letsencrypt_lego', 'letsencrypt_webserver'];
+const GROUPS = { 'letsencrypt-lego': ['ctl1', 'ctl2'], 'letsencrypt-webserver': ['ctl1', 'ctl2'] };
+
+interface Migration {
+  readonly cloud: TestCloud;
+  /** The words of the playbook, in one line. */
+  fails(playbook: string, action?: string, ...args: string[]): Promise<string>;
+  works(playbook: string, action?: string, ...args: string[]): Promise<string>;
+  /** What is done to the containers of a host from now on. */
+  doings(host?: string): Promise<readonly string[]>;
+}
+
+/** A cloud whose lego has these certificates on the first controller, with Kolla's haproxy_ssh. */
+async function cloudWithLego(lego: readonly string[], options: CloudOptions = {}): Promise<Migration> {
+  const cloud = await startCloud({
+    groups: GROUPS,
+    ...options,
+    globals: {
+      kacme_integration: 'replace_lego',
+      enable_letsencrypt: 'yes',
+      // As in a cloud: what stands in for kacme is lego's web server at first.
+      letsencrypt_webserver_port: '{{ kacme_challenge_port }}',
+      kolla_container_engine: 'podman',
+      kacme_ssh_enabled: false,
+      haproxy_ssh_key: { private_key: 'THE-PRIVATE-KEY', public_key: 'public' },
+      ...options.globals,
+    },
+  });
+  onTestFinished(() => cloud[Symbol.asyncDispose]());
+  const { kolla, controllers } = cloud;
+  const volume = join(kolla.path, 'volume');
+  for (const directory of ['external', 'internal'])
+    await mkdir(join(volume, 'lego', directory, 'certificates'), { recursive: true });
+  for (const directory of lego)
+    await writeFile(join(volume, 'lego', directory, 'certificates/cloud.test.crt'), '');
+  await kolla.mark('volume-ctl1', volume);
+  for (const { name } of controllers) await kolla.seed(name, ['haproxy', 'haproxy_ssh', ...LEGO]);
+  const played = async (playbook: string, action: string, args: readonly string[]) => {
+    const { status, output } = await kolla.play(playbook, action, ...args);
+    return { status, said: output.replaceAll('\\"', '"').replaceAll('\\n', ' ') };
+  };
+  return {
+    cloud,
+    fails: async (playbook, action = 'deploy', ...args) => {
+      const { status, said } = await played(playbook, action, args);
+      expect(status, said).not.toBe(0);
+      return said;
+    },
+    works: async (playbook, action = 'deploy', ...args) => {
+      const { status, said } = await played(playbook, action, args);
+      expect(status, said).toBe(0);
+      return said;
+    },
+    doings: async (host = 'ctl1') =>
+      (await kolla.actions(host)).map(({ action, name }) => `${action} ${name}`),
+  };
+}
+
+/** HAProxy was deployed with the verification frontend. */
+async function startVerification({ kolla, controllers }: TestCloud): Promise<void> {
+  const globals = JSON.parse(await readFile(join(kolla.path, 'etc/globals.yml'), 'utf8'));
+  for (const { address } of controllers) {
+    const server = createServer((socket) => socket.destroy()).listen(globals.kacme_verify_port, address);
+    await once(server, 'listening');
+    onTestFinished(() => void server.close());
+  }
+}
+
+test(
+  'nothing is stopped before it is known that kacme can take over; then lego goes first, a failure says what to do, and it can be taken back',
+  TIMEOUT,
+  async () => {
+    const { cloud, fails, works, doings } = await cloudWithLego(['internal'], { oneVip: true });
+    const { kolla } = cloud;
+    const stopped = LEGO.map((name) => `stop_and_remove_container ${name}`);
+    await works('prepare.yml', 'config');
+    // The port of challenges is taken by lego, and its groups are not empty.
+    const checked = await works('kacme.yml', 'precheck');
+    expect(checked).toContain('NOTE: lego runs on ctl1 and has internal. Go on with the playbook migrate');
+
+    expect(await fails('migrate.yml')).toContain(
+      'run kolla-ansible deploy --tags loadbalancer. Nothing was stopped',
+    );
+    await startVerification(cloud);
+    await kolla.mark('fail-rehearse_kacme', '1');
+    expect(await fails('migrate.yml')).toContain('kacme adopt ended with status 1');
+    expect(await kolla.containers('ctl1')).toEqual(['haproxy', 'haproxy_ssh', ...LEGO]);
+    await kolla.unmark('fail-rehearse_kacme');
+
+    await kolla.mark('fail-adopt_kacme', '1');
+    expect(await fails('migrate.yml')).toMatch(
+      /The migration failed on ctl1 .*lego is stopped, and HAProxy goes on serving .*run the playbook migrate again/,
+    );
+    expect(await doings()).toEqual(['start_container rehearse_kacme', ...stopped]);
+    expect(await kolla.containers('ctl1')).toEqual(['haproxy', 'haproxy_ssh']);
+
+    // A host that does not answer to kacme is no reason to leave the migration half done.
+    await kolla.mark('fail-adopt_kacme', '3');
+    await cloud.makeRoom();
+    const said = await works('migrate.yml');
+    expect(said).toContain('everything is as it should be');
+    expect(said).not.toContain('THE-PRIVATE-KEY');
+    expect(await doings()).toEqual([
+      'start_container rehearse_kacme',
+      ...stopped,
+      'start_container rehearse_kacme',
+      'start_container bootstrap_kacme',
+      'recreate_or_restart_container kacme',
+    ]);
+    const done = await kolla.actions('ctl1');
+    expect(new Set(done.map(({ engine }) => engine))).toEqual(new Set(['podman']));
+    expect(done[0]?.command).toBe('kacme adopt cloud --complete --from lego:/etc/kacme/lego --dry-run');
+    expect(done[0]?.volumes).toContain('letsencrypt:/etc/letsencrypt:ro');
+    expect(await kolla.containers('ctl1')).toEqual(['haproxy', 'haproxy_ssh', 'kacme']);
+    expect(await kolla.read('ctl1', 'kacme/known_hosts')).toContain(':2985 ssh-ed25519 AAAAC3');
+    await expect(kolla.read('ctl1', 'kacme/adopt.json')).rejects.toThrow('ENOENT');
+
+    expect(await works('kacme.yml', 'precheck')).toContain(
+      'WARNING: empty the inventory group [letsencrypt:children] now',
+    );
+    const before = await doings();
+    await works('migrate.yml');
+    expect(await doings()).toEqual(before);
+
+    const prepared = join(kolla.path, 'etc/config/haproxy/services.d/kacme.cfg');
+    await access(prepared);
+    expect(await works('rollback.yml')).toContain('kolla-ansible deploy --tags loadbalancer,letsencrypt');
+    expect(await kolla.containers('ctl1')).toEqual(['haproxy', 'haproxy_ssh']);
+    await expect(access(prepared)).rejects.toThrow('ENOENT');
+    await expect(access(dirname(prepared))).resolves.toBeUndefined();
+  },
+);
+
+test(
+  'what lego does not have is named first; a controller that is down is a warning, there and back',
+  TIMEOUT,
+  async () => {
+    const { cloud, fails, works, doings } = await cloudWithLego(['external'], { controllers: 2 });
+    const { kolla } = cloud;
+    await works('prepare.yml', 'config');
+    await startVerification(cloud);
+    await cloud.makeRoom();
+    await kolla.setDown(['ctl2']);
+    const said = await fails('migrate.yml');
+    for (const words of [
+      "lego's volume on ctl1 has external only, so kacme would order internal anew",
+      'kacme_managed_certs: [external]',
+      'kacme_lego_directories: [external]',
+    ])
+      expect(said).toContain(words);
+    expect(await doings()).toEqual([]);
+
+    const narrowed = ['-e', JSON.stringify({ kacme_lego_directories: ['external'] })];
+    expect(await works('migrate.yml', 'deploy', ...narrowed)).toContain(
+      'WARNING: ctl2 was not reached, and lego is still there',
+    );
+    expect((await kolla.actions('ctl1'))[0]?.command).toContain('kacme adopt external --complete');
+    expect(await kolla.containers('ctl1')).toEqual(['haproxy', 'haproxy_ssh', 'kacme']);
+
+    await kolla.setDown(['ctl1']);
+    expect(await works('rollback.yml')).toContain(
+      'WARNING: ctl1 was not reached: what kacme has there starts with the host',
+    );
+  },
+);
