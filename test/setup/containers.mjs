@@ -102,13 +102,23 @@ export async function whyNoContainers() {
 }
 
 /**
+ * @typedef {object} PodmanOptions
+ * @property {boolean} [bases] false: without the store of the base images
+ * @property {readonly string[]} [stores] more to read images from
+ * @property {string} [images] where its own images and containers are instead
+ * @property {string} [network] of containers that ask for none
+ */
+
+/**
  * A Podman with files of its own alone below `directory`: it does not know the system's containers.
  *
  * @param {string} directory
- * @param {{ bases?: boolean, stores?: readonly string[], images?: string }} [options] `bases: false`: without the store
- *   of the base images; `stores`: more to read images from; `images`: where its own images and containers are instead
+ * @param {PodmanOptions} [options]
  */
-export function podmanIn(directory, { bases = true, stores = [], images = directory } = {}) {
+export function podmanIn(
+  directory,
+  { bases = true, stores = [], images = directory, network = 'host' } = {},
+) {
   const root = toolsDirectory();
   const { podman, conmon, runc, libraryPath, firewall, firewallModules } = tools(root);
   const at = (/** @type {string} */ name) => join(directory, name);
@@ -133,7 +143,7 @@ export function podmanIn(directory, { bases = true, stores = [], images = direct
       '[containers]',
       // What Podman asks for otherwise needs CAP_SYS_RESOURCE.
       'default_ulimits = ["nofile=1024:20000", "nproc=4096:4096"]',
-      'netns = "host"',
+      `netns = ${JSON.stringify(network)}`,
       'log_driver = "k8s-file"',
       '[engine]',
       'runtime = "runc"',
@@ -192,9 +202,10 @@ export const buildFlags = (args) => [
  * Ends what a Podman in `directory` still runs, and removes the directory.
  *
  * @param {string} directory
+ * @param {PodmanOptions} [options]
  */
-export async function removePodman(directory) {
-  const { command, env } = podmanIn(directory);
+export async function removePodman(directory, options) {
+  const { command, env } = podmanIn(directory, options);
   await run(command, ['rm', '--all', '--force', '--time', '0'], { env });
   const mounted = readFileSync('/proc/self/mounts', 'utf8')
     .split('\n')

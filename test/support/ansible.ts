@@ -29,6 +29,8 @@ export interface KollaOptions {
   readonly controllers: readonly ControllerSpec[];
   /** Groups of the inventory besides loadbalancer; [kacme] has the first controller unless given. */
   readonly groups?: Readonly<Record<string, readonly string[]>>;
+  /** A directory with an engine for each host, by its name, that has the containers run; without it they are only remembered. */
+  readonly engines?: string;
   /** What globals.yml says. */
   readonly globals: Readonly<Record<string, unknown>>;
 }
@@ -116,8 +118,8 @@ export async function prepareKolla(options: KollaOptions): Promise<TestKolla> {
   await cp(standin, at('playbooks'), { recursive: true });
   await cp(join(collectionPath, 'playbooks'), at('playbooks'), { recursive: true });
   await installCollection(path);
-  await writeFile(at('bin/docker'), ENGINE, { mode: 0o755 });
-  await writeFile(at('bin/podman'), ENGINE, { mode: 0o755 });
+  const engine = options.engines === undefined ? ENGINE : await readFile(join(standin, 'bin/engine'));
+  for (const name of ['docker', 'podman']) await writeFile(at('bin', name), engine, { mode: 0o755 });
   for (const { name } of options.controllers) {
     const python = at('bin', `python-${name}`);
     await writeFile(python, `#!/bin/sh\nexport STANDIN_HOST=${name}\nexec /usr/bin/python3 "$@"\n`);
@@ -140,6 +142,7 @@ export async function prepareKolla(options: KollaOptions): Promise<TestKolla> {
     ANSIBLE_FORKS: '6',
     STANDIN_STATE: at('state'),
     STANDIN_COMMANDS: at('commands'),
+    ...(options.engines === undefined ? {} : { STANDIN_ENGINES: options.engines }),
     LD_LIBRARY_PATH: programs().env['LD_LIBRARY_PATH'] ?? '',
   };
   const writeInventory = (down: readonly string[]) =>

@@ -1,61 +1,81 @@
-import { chmod, chown, copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { chmod, mkdir } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
+import { prepareKolla, type TestKolla } from './ansible.ts';
 import { haproxyCommand } from './haproxy-cli.ts';
-import { kollaHaproxyImage, kollaImage, sshImage } from './images.ts';
+import { kollaHaproxyImage, kollaImage, kollaSshImage } from './images.ts';
 import type { Finished } from './kacme.ts';
+import { type HostEngine, startEngine } from './kolla-engine.ts';
 import { startNetwork, type TestMachine } from './machines.ts';
 import { startPebble, type TestPebble } from './pebble.ts';
-import { startPodman, type TestContainer, type TestPodman } from './podman.ts';
+import { startPodman } from './podman.ts';
 import { scratchDirectory } from './scratch.ts';
-import { createIdentity } from './sshd.ts';
 
-const SSH_PORT = 2986;
-const CHALLENGE_PORT = 8081;
-const OPERATIONS_PORT = 8083;
+/** The defaults of the role, and of Kolla. */
 export const VERIFY_PORT = 8444;
-/** Kolla's, of the image of HAProxy and of the group of the socket. */
-export const HAPROXY_UID = 42454;
-const KOLLA_GID = 42400;
-const CONFIG_FILES = '/var/lib/kolla/config_files';
-const CERTIFICATES = '/etc/haproxy/certificates';
-const SOCKETS = '/var/lib/kolla/haproxy';
-const NAME = 'cloud.test';
+export const HTTPS_PORT = 443;
+const HTTP_PORT = 80;
+const OPERATIONS_PORT = 8083;
 
-export interface KollaLabOptions {
-  /** Containers see their images, and whatever they write is on volumes and tmpfs. */
-  readonly readOnly: boolean;
+/** One of the two sides of a cloud: its name, its virtual address, and the CA of its certificate. */
+export interface CloudSide {
+  readonly name: string;
+  readonly virtualAddress: string;
+  readonly ca: TestPebble;
+}
+
+export interface ContainerState {
+  readonly id: string;
+  readonly startedAt: string;
+  readonly running: boolean;
+  /** Of its first process, as this machine counts. */
+  readonly pid: number;
 }
 
 export interface Controller {
+  readonly name: string;
   readonly address: string;
-  /** Its copy of the bundle, as this machine sees it. */
-  readonly bundlePath: string;
-  startHaproxy(): Promise<void>;
-  startSsh(): Promise<void>;
-  /** Ends all of its containers (kacme's apart). */
-  stop(): Promise<void>;
+  /** What docker(1) would do there. */
+  engine(...args: string[]): Promise<Finished>;
+  /** Undefined when there is no such container. */
+  container(name: string): Promise<ContainerState | undefined>;
+  /** Where the files of a named volume lie on this machine. */
+  volume(name: string): string;
   /** The process id of the HAProxy that serves, in its own words. */
   worker(): Promise<string>;
 }
 
-/** Three controllers of a cloud that Kolla Ansible deployed, the virtual address and kacme on the first of them, and a CA. */
+/**
+ * A cloud that Kolla Ansible deploys: three controllers, each a network namespace and a host of the inventory with an
+ * engine that runs real containers. Nothing is deployed yet; the playbooks do everything.
+ */
 export interface KollaLab extends AsyncDisposable {
-  readonly name: string;
-  readonly virtualAddress: string;
-  readonly pebble: TestPebble;
+  readonly kolla: TestKolla;
   readonly controllers: readonly [Controller, Controller, Controller];
-  /** The one-shot container `bootstrap_kacme`. */
-  bootstrap(): Promise<Finished>;
-  serve(): Promise<TestContainer>;
+  /** A public CA. */
+  readonly external: CloudSide;
+  /** A private one, with roots of its own. */
+  readonly internal: CloudSide;
+  /** Of kacme, on the first controller. */
   readonly operationsUrl: string;
-  /** What Kolla Ansible writes for kacme: config.json and what it lists. */
-  readonly configFiles: string;
+  /** Both virtual addresses, as keepalived does. */
+  moveVirtualAddresses(to: Controller): Promise<void>;
+  /** Its containers end, and Ansible does not reach it. */
+  takeDown(controller: Controller): Promise<void>;
+  /** The engine starts what it ran, as after a boot. */
+  bringBack(controller: Controller): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Everything is prepared; no container runs but the CA. Needs what `whyNoNetworks` says. */
-export async function startKollaLab({ readOnly }: KollaLabOptions): Promise<KollaLab> {
-  const cleanup: (() => Promise<unknown>)[] = [];
+export interface KollaLabOptions {
+  /** What globals.yml says besides. */
+  readonly globals?: Readonly<Record<string, unknown>>;
+}
+
+/** Needs what `whyNoNetworks` says. */
+export async function startKollaLab(options: KollaLabOptions = {}): Promise<KollaLab> {
+  const cleanup: (() => PromiseLike<unknown>)[] = [];
   const close = async () => {
     for (let step = cleanup.pop(); step !== undefined; step = cleanup.pop()) await step();
   };
@@ -70,70 +90,103 @@ export async function startKollaLab({ readOnly }: KollaLabOptions): Promise<Koll
       await network.addMachine(),
       await network.addMachine(),
     ] as const;
-    const virtualAddress = network.freeAddress();
-    await machines[0].take(virtualAddress);
-    const pebble = await startPebble({
-      address: network.address,
-      httpPort: 80,
-      defaultAddress: virtualAddress,
-      reuseAuthorizations: 0,
-    });
-    cleanup.push(pebble.close);
+    const [internalAddress, externalAddress] = [network.freeAddress(), network.freeAddress()];
+    const side = async (name: string, virtualAddress: string): Promise<CloudSide> => {
+      const ca = await startPebble({
+        address: network.address,
+        httpPort: HTTP_PORT,
+        defaultAddress: externalAddress,
+        reuseAuthorizations: 0,
+      });
+      cleanup.push(ca.close);
+      await ca.setAddresses('internal.cloud.test', [internalAddress]);
+      return { name, virtualAddress, ca };
+    };
+    const external = await side('cloud.test', externalAddress);
+    const internal = await side('internal.cloud.test', internalAddress);
+    const backend = await startBackend(network.address);
+    cleanup.push(backend.close);
+
     const podman = await startPodman();
     cleanup.push(podman.close);
-    const images = {
-      kacme: await kollaImage(podman),
-      haproxy: await kollaHaproxyImage(podman),
-      ssh: await sshImage(podman),
+    for (const image of [kollaImage, kollaSshImage, kollaHaproxyImage]) await image(podman);
+    const engines = join(scratch.path, 'engines');
+    await mkdir(engines);
+    const addController = async (machine: TestMachine, name: string) => {
+      const engine = await startEngine({
+        directory: join(scratch.path, name),
+        stores: podman.stores(),
+        machine,
+        program: join(engines, name),
+      });
+      cleanup.push(engine.close);
+      return controllerOf(name, machine.address, engine);
     };
+    const controllers = [
+      await addController(machines[0], 'ctl1'),
+      await addController(machines[1], 'ctl2'),
+      await addController(machines[2], 'ctl3'),
+    ] as const;
 
-    const kacmeFiles = join(scratch.path, 'kacme');
-    await mkdir(kacmeFiles);
-    const { publicKey } = await createIdentity(join(kacmeFiles, 'id_ed25519'));
-    const site = {
-      podman,
-      images,
-      virtualAddress,
-      challengeServer: machines[0].address,
-      publicKey,
-      readOnly,
-    };
-    const controllers = await Promise.all(
-      machines.map((machine, index) =>
-        prepareController(machine, join(scratch.path, `controller-${index}`), site),
-      ),
-    );
-    await writeKacmeFiles(kacmeFiles, {
-      machines,
-      pebble,
-      knownHosts: controllers.map(({ knownHost }) => knownHost),
+    const kolla = await prepareKolla({
+      controllers,
+      engines,
+      globals: {
+        standin_internal_vip: internalAddress,
+        standin_external_vip: externalAddress,
+        standin_http_port: String(HTTP_PORT),
+        standin_https_port: String(HTTPS_PORT),
+        standin_monitor_port: '61313',
+        standin_haproxy: true,
+        standin_backend: backend.endpoint,
+        // As the images of the lab are named.
+        docker_image_url: 'localhost/kacme-lab/',
+        openstack_tag: 'latest',
+        kolla_internal_fqdn: internal.name,
+        kolla_external_fqdn: external.name,
+        kolla_enable_tls_internal: true,
+        kolla_enable_tls_external: true,
+        kacme_acme_contact: ['ops@cloud.test'],
+        kacme_acme_terms_of_service_agreed: true,
+        kacme_acme_directory: external.ca.directoryUrl,
+        kacme_acme_ca_file: external.ca.caFile,
+        kacme_internal_acme_directory: internal.ca.directoryUrl,
+        kacme_internal_acme_ca_file: internal.ca.caFile,
+        kacme_resolvers: [external.ca.dns],
+        kacme_config_override: { reconcile: { every: '2s' } },
+        // What nobody looks at takes time to render.
+        enable_fluentd: false,
+        enable_prometheus: false,
+        ...options.globals,
+      },
     });
+    cleanup.push(() => kolla[Symbol.asyncDispose]());
 
-    const volume = (name: string) => `${podman.directory.replace(/^.*\//, '')}-${name}`;
-    cleanup.push(() => podman.podman('volume', 'rm', '--force', volume('store'), volume('logs')));
-    await writeFile(join(scratch.path, 'run_command'), '');
-    const container = {
-      image: images.kacme,
-      flags: [
-        ...['--network', machines[0].network, '-e', 'KOLLA_CONFIG_STRATEGY=COPY_ALWAYS'],
-        ...['-v', `${kacmeFiles}:${CONFIG_FILES}:ro`],
-        ...['-v', `${volume('store')}:/var/lib/kacme`, '-v', `${volume('logs')}:/var/log/kolla`],
-        // What kolla_set_configs writes to.
-        ...(readOnly ? readOnlyRoot(join(scratch.path, 'run_command'), ['/etc/kacme']) : []),
-      ],
-    };
-    const [first, second, third] = controllers;
-    if (first === undefined || second === undefined || third === undefined)
-      throw new Error('three were made');
+    let holder = machines[0];
+    for (const address of [internalAddress, externalAddress]) await holder.take(address);
     return {
-      name: NAME,
-      virtualAddress,
-      pebble,
-      controllers: [first, second, third],
-      bootstrap: () => podman.run({ ...container, flags: [...container.flags, '-e', 'KOLLA_BOOTSTRAP='] }),
-      serve: () => podman.start({ ...container, ready: (output) => output.includes('"msg":"kacme is up"') }),
+      kolla,
+      controllers,
+      external,
+      internal,
       operationsUrl: `http://${machines[0].address}:${OPERATIONS_PORT}`,
-      configFiles: kacmeFiles,
+      moveVirtualAddresses: async (to) => {
+        const next = machines[controllers.indexOf(to)];
+        if (next === undefined) throw new Error(`${to.name} is no controller of this cloud`);
+        for (const address of [internalAddress, externalAddress]) {
+          await holder.giveUp(address);
+          await next.take(address);
+        }
+        holder = next;
+      },
+      takeDown: async (controller) => {
+        await controller.engine('stop', '--all', '--time', '1');
+        await kolla.setDown([controller.name]);
+      },
+      bringBack: async (controller) => {
+        await kolla.setDown([]);
+        await controller.engine('start', '--all');
+      },
       close,
       [Symbol.asyncDispose]: close,
     };
@@ -143,221 +196,38 @@ export async function startKollaLab({ readOnly }: KollaLabOptions): Promise<Koll
   }
 }
 
-/** Kolla's contract writes the command to a file of the root directory; a volume keeps the owner of its directory, a tmpfs does not. */
-const readOnlyRoot = (runCommand: string, volumes: readonly string[]): readonly string[] => [
-  ...['--read-only', '--read-only-tmpfs=false', '--tmpfs', '/tmp', '--tmpfs', '/run'],
-  ...volumes.flatMap((path) => ['-v', path]),
-  ...['-v', `${runCommand}:/run_command`],
-];
-
-interface Site {
-  readonly podman: TestPodman;
-  readonly images: { readonly haproxy: string; readonly ssh: string };
-  readonly virtualAddress: string;
-  readonly challengeServer: string;
-  /** Of kacme's identity. */
-  readonly publicKey: string;
-  readonly readOnly: boolean;
-}
-
-async function prepareController(
-  { address, network }: TestMachine,
-  directory: string,
-  site: Site,
-): Promise<Controller & { readonly knownHost: string }> {
-  const { podman, images, readOnly } = site;
-  const at = (name: string) => join(directory, name);
-  await mkdir(directory, { mode: 0o711 });
-  for (const name of ['certificates', 'sockets', 'ssh']) {
-    await mkdir(at(name), { mode: 0o750 });
-    await chown(at(name), HAPROXY_UID, HAPROXY_UID);
-  }
-  await mkdir(at('haproxy'));
-  await writeFile(at('haproxy/haproxy.cfg'), haproxyConfiguration(address, site));
-  await writeFile(at('haproxy/haproxy_run.sh'), HAPROXY_RUN);
-  await writeFile(at('haproxy/config.json'), JSON.stringify(HAPROXY_FILES));
-  await writeFile(
-    at('authorized_keys'),
-    `from="${site.challengeServer}",restrict,port-forwarding ${site.publicKey}\n`,
-  );
-  const hostKey = await createIdentity(at('ssh/ssh_host_ed25519_key'));
-  for (const name of ['', '.pub']) await chown(`${hostKey.identityFile}${name}`, HAPROXY_UID, HAPROXY_UID);
-  await writeFile(at('run_command'), '');
-
-  const shared = [
-    ...['--network', network],
-    ...['-v', `${at('sockets')}:${SOCKETS}`, '-v', `${at('certificates')}:${CERTIFICATES}`],
-  ];
-  const running: TestContainer[] = [];
+function controllerOf(name: string, address: string, engine: HostEngine): Controller {
   return {
+    name,
     address,
-    bundlePath: at('certificates/haproxy.pem'),
-    knownHost: `[${address}]:${SSH_PORT} ${hostKey.publicKey}`,
-    startHaproxy: async () => {
-      const haproxy = await podman.start({
-        image: images.haproxy,
-        flags: [
-          ...shared,
-          ...['-v', `${at('haproxy')}:${CONFIG_FILES}:ro`, '-e', 'KOLLA_CONFIG_STRATEGY=COPY_ALWAYS'],
-          ...(readOnly ? readOnlyRoot(at('run_command'), ['/etc/haproxy']) : []),
-        ],
-        ready: (output) => output.includes('Loading success'),
-      });
-      running.push(haproxy);
+    engine: engine.run,
+    container: async (container) => {
+      const { status, stdout } = await engine.run('container', 'inspect', container);
+      if (status !== 0) return undefined;
+      const [found] = JSON.parse(stdout);
+      const { StartedAt: startedAt, Running: running, Pid: pid } = found.State;
+      return { id: found.Id, startedAt, running, pid };
     },
-    startSsh: async () => {
-      const sshd = await podman.start({
-        image: images.ssh,
-        flags: [
-          ...shared,
-          ...['--user', `${HAPROXY_UID}:${HAPROXY_UID}`, '--group-add', String(KOLLA_GID)],
-          ...['--read-only', '--read-only-tmpfs=false', '--tmpfs', '/run/kacme-ssh'],
-          ...['--cap-drop=all', '--security-opt=no-new-privileges'],
-          ...['-v', `${at('ssh')}:/var/lib/kacme-ssh`],
-          ...['-v', `${at('authorized_keys')}:/etc/kacme-ssh/authorized_keys:ro`],
-          ...['-e', `KACME_SSH_LISTEN=${address}`, '-e', `KACME_SSH_PORT=${SSH_PORT}`],
-          ...['-e', `KACME_SSH_SOCKETS=${SOCKETS}/haproxy.sock ${SOCKETS}/master.sock`],
-        ],
-        ready: (output) => output.includes('Server listening on'),
-      });
-      running.push(sshd);
-    },
-    stop: async () => {
-      await Promise.all(running.splice(0).map((container) => container.stop()));
-    },
+    volume: engine.volume,
     worker: async () => {
-      const info = await haproxyCommand(at('sockets/haproxy.sock'), 'show info');
+      const info = await haproxyCommand(join(engine.volume('haproxy_socket'), 'haproxy.sock'), 'show info');
       return /^Pid: (\d+)$/m.exec(info)?.[1] ?? '';
     },
   };
 }
 
-/** As Kolla Ansible renders it, as far as certificates go, with the master socket and the verification frontend of the role. */
-function haproxyConfiguration(address: string, { virtualAddress, challengeServer }: Site): string {
-  const crt = `ssl crt ${CERTIFICATES}/haproxy.pem`;
-  return `
-global
-    chroot /var/lib/haproxy
-    user haproxy
-    group haproxy
-    maxconn 4000
-    stats socket ${SOCKETS}/haproxy.sock group kolla mode 660 level admin
-    # Every handshake of a test must show the certificate, none may be resumed.
-    tune.ssl.cachesize 0
-    ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
-
-defaults
-    mode http
-    timeout connect 10s
-    timeout client 1m
-    timeout server 1m
-
-frontend external_frontend
-    bind ${virtualAddress}:443 ${crt}
-    http-request return status 200 content-type text/plain string "an API of the cloud"
-
-frontend external_redirect
-    bind ${virtualAddress}:80
-    use_backend acme_client_back if { path_reg ^/.well-known/acme-challenge/.+ }
-    http-request redirect scheme https code 301 unless { path_reg ^/.well-known/acme-challenge/.+ }
-
-frontend kacme_verify
-    bind ${address}:${VERIFY_PORT} ${crt}
-    http-request return status 200 content-type text/plain string "an API of the cloud"
-
-backend acme_client_back
-    server kacme ${challengeServer}:${CHALLENGE_PORT}
-`;
-}
-
-/** What Kolla's start script does: without a bundle HAProxy gets one for a day. */
-const HAPROXY_RUN = `#!/bin/bash
-set -o errexit -o pipefail
-pem=${CERTIFICATES}/haproxy.pem
-if [[ ! -e $pem ]]; then
-    work=$(mktemp -d)
-    openssl req -quiet -x509 -newkey rsa:2048 -days 1 -nodes -keyout "$work/key" -out "$work/crt" -subj /CN=${NAME}
-    cat "$work/crt" "$work/key" > "$pem"
-    rm -r "$work"
-    chown haproxy:haproxy "$pem"
-    chmod 0660 "$pem"
-fi
-exec /usr/sbin/haproxy -W -S ${SOCKETS}/master.sock,group,kolla,mode,660 -db -p /run/haproxy.pid -f /etc/haproxy/haproxy.cfg
-`;
-
-const HAPROXY_FILES = {
-  command: '/etc/haproxy/haproxy_run.sh',
-  config_files: [
-    {
-      source: `${CONFIG_FILES}/haproxy_run.sh`,
-      dest: '/etc/haproxy/haproxy_run.sh',
-      owner: 'root',
-      perm: '0700',
+/** What is behind the frontends of the cloud. */
+async function startBackend(address: string) {
+  const server = createServer((_, response) => response.end('an API of the cloud')).listen(0, address);
+  await once(server, 'listening');
+  const bound = server.address();
+  if (bound === null || typeof bound === 'string') throw new Error(`no TCP port on ${address}`);
+  return {
+    endpoint: `${address}:${bound.port}`,
+    close: async () => {
+      server.closeAllConnections();
+      server.close();
+      await once(server, 'close');
     },
-    { source: `${CONFIG_FILES}/haproxy.cfg`, dest: '/etc/haproxy/haproxy.cfg', owner: 'root', perm: '0600' },
-  ],
-};
-
-interface KacmeFacts {
-  readonly machines: readonly [TestMachine, ...TestMachine[]];
-  readonly pebble: TestPebble;
-  readonly knownHosts: readonly string[];
-}
-
-/** config.json and what it lists, beside the identity that is there already. */
-async function writeKacmeFiles(
-  directory: string,
-  { machines, pebble, knownHosts }: KacmeFacts,
-): Promise<void> {
-  const at = (name: string) => join(directory, name);
-  const { address } = machines[0];
-  const configuration = {
-    issuers: {
-      pebble: {
-        directory: pebble.directoryUrl,
-        caFile: '/etc/kacme/ca.pem',
-        contact: ['mailto:ops@example.org'],
-        termsOfServiceAgreed: true,
-      },
-    },
-    certificates: { external: { identifiers: [NAME], issuers: ['pebble'] } },
-    pools: {
-      loadbalancers: {
-        hosts: machines.map((machine) => machine.address),
-        ssh: {
-          user: 'kacme',
-          port: SSH_PORT,
-          identity: { file: '/etc/kacme/id_ed25519' },
-          knownHosts: '/etc/kacme/known_hosts',
-        },
-        haproxy: { socket: `${SOCKETS}/haproxy.sock`, masterSocket: `${SOCKETS}/master.sock` },
-        verify: { connect: [`{host}:${VERIFY_PORT}`] },
-      },
-    },
-    deployments: [{ certificate: 'external', pool: 'loadbalancers', path: `${CERTIFICATES}/haproxy.pem` }],
-    challenge: { listen: `${address}:${CHALLENGE_PORT}`, resolvers: [pebble.dns] },
-    operations: { listen: `${address}:${OPERATIONS_PORT}` },
-    reconcile: { every: '2s' },
-    store: { file: '/var/lib/kacme' },
   };
-  await writeFile(at('kacme.yaml'), JSON.stringify(configuration));
-  await writeFile(at('known_hosts'), `${knownHosts.join('\n')}\n`);
-  await copyFile(pebble.caFile, at('ca.pem'));
-  const files = { 'kacme.yaml': '0600', id_ed25519: '0600', known_hosts: '0644', 'ca.pem': '0644' };
-  await writeFile(
-    at('config.json'),
-    JSON.stringify({
-      command: 'kacme serve',
-      config_files: Object.entries(files).map(([name, perm]) => ({
-        source: `${CONFIG_FILES}/${name}`,
-        dest: `/etc/kacme/${name}`,
-        owner: 'kacme',
-        perm,
-      })),
-      permissions: [
-        { path: '/var/log/kolla/kacme', owner: 'kacme:kolla', perm: '2775' },
-        { path: '/var/lib/kacme', owner: 'kacme:kacme', perm: '0700' },
-      ],
-    }),
-  );
 }

@@ -52,6 +52,8 @@ export interface TestPodman extends AsyncDisposable {
   build(options: BuildOptions): Promise<void>;
   /** From now on it also reads images from this store. */
   readFrom(store: string): void;
+  /** What it reads images from, besides the base images. */
+  stores(): readonly string[];
   /** `make` makes the image of this tag, unless this test run has it already. */
   once(tag: string, make: () => Promise<void>): Promise<void>;
   /** Runs a container to its end. */
@@ -146,6 +148,7 @@ export async function startPodman(): Promise<TestPodman> {
       stores.add(store);
       configure();
     },
+    stores: () => [images, ...stores],
     once,
     run: (options) => podman(...runFlags(newName(), options)),
     start,
