@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, onTestFinished, test } from 'vitest';
 import { parse } from 'yaml';
-import type { Outcome, TestKolla } from '../support/ansible.ts';
+import { type Outcome, type TestKolla, warningsIn } from '../support/ansible.ts';
 import { askForChallenge, type CloudOptions, startCloud, type TestCloud } from '../support/kolla-cloud.ts';
 import { renderedHaproxy } from '../support/kolla-haproxy.ts';
 
@@ -16,9 +16,10 @@ async function cloudOf(options: CloudOptions): Promise<TestCloud> {
   return cloud;
 }
 
-function expectDone({ status, output }: Outcome): string {
-  expect(status, output).toBe(0);
-  return output;
+function expectDone(outcome: Outcome): string {
+  expect(outcome.status, outcome.output).toBe(0);
+  expect(warningsIn(outcome)).toEqual([]);
+  return outcome.output;
 }
 
 /** As an operator: prepare, deploy the loadbalancer, deploy kacme. */
@@ -47,6 +48,19 @@ async function expectChallengesAnswered(
   const running = await haproxy.start();
   onTestFinished(() => running.stop());
   for (const vip of vips) expect(await askForChallenge(vip, httpPort)).toEqual({ status: 200, body: answer });
+}
+
+async function expectRendered(
+  cloud: TestCloud,
+  certificates: Readonly<Record<string, readonly string[]>>,
+): Promise<void> {
+  await expectValidConfiguration(cloud.kolla, 'ctl1');
+  const config = parse(await cloud.kolla.read('ctl1', 'kacme/kacme.yaml'));
+  const identifiers = Object.entries<{ identifiers: string[] }>(config.certificates).map(
+    ([name, certificate]) => [name, certificate.identifiers],
+  );
+  expect(Object.fromEntries(identifiers)).toEqual(certificates);
+  await expectChallengesAnswered(cloud, [cloud.internalVip, cloud.externalVip]);
 }
 
 const changes = (output: string) =>
@@ -120,9 +134,18 @@ test.each([
     options: { globals: { openstack_release: '2025.2', enable_horizon: 'no' } },
     certificates: { external: ['cloud.test'], internal: ['internal.cloud.test'] },
   },
-  {
-    title: 'standalone on 2025.1, with a single external frontend and a private CA for the internal name',
-    options: {
+])('one controller, $title: challenges are answered', TIMEOUT, async ({ options, certificates }) => {
+  const cloud = await cloudOf(options);
+  await deploy(cloud.kolla, 'config');
+  await expectRendered(cloud, certificates);
+});
+
+test(
+  'one controller, standalone on 2025.1 with a single external frontend: what an Ansible before 2.19 deploys, 2.19 leaves as it is',
+  TIMEOUT,
+  async () => {
+    const cloud = await cloudOf({
+      ansibleCore: '2.14',
       globals: {
         openstack_release: '2025.1',
         enable_letsencrypt: 'no',
@@ -134,25 +157,19 @@ test.each([
         kacme_acme_eab_key_id: 'kid-1',
         kacme_acme_eab_hmac_key: 'c2VjcmV0LXNlY3JldA',
       },
-    },
-    certificates: { external: ['cloud.test'], internal: ['internal.cloud.test'] },
+    });
+    const { kolla } = cloud;
+    await deploy(kolla);
+    await expectRendered(cloud, { external: ['cloud.test'], internal: ['internal.cloud.test'] });
+
+    const done = await kolla.actions('ctl1');
+    expect(done).toHaveLength(3);
+    kolla.useAnsible('2.19');
+    const again = await kolla.play(['prepare.yml', 'loadbalancer.yml', 'kacme.yml'], 'deploy');
+    expect(changes(expectDone(again)), again.output).toBe(0);
+    expect(await kolla.actions('ctl1')).toEqual(done);
   },
-])('one controller, $title: challenges are answered', TIMEOUT, async ({ options, certificates }) => {
-  const cloud = await cloudOf(options);
-  const { kolla } = cloud;
-  await deploy(kolla, 'config');
-  await expectValidConfiguration(kolla, 'ctl1');
-  const config = parse(await kolla.read('ctl1', 'kacme/kacme.yaml'));
-  expect(
-    Object.fromEntries(
-      Object.entries<{ identifiers: string[] }>(config.certificates).map(([name, { identifiers }]) => [
-        name,
-        identifiers,
-      ]),
-    ),
-  ).toEqual(certificates);
-  await expectChallengesAnswered(cloud, [cloud.internalVip, cloud.externalVip]);
-});
+);
 
 test(
   'IPv6 addresses are put in brackets where they need them; check mode finds nothing to change afterwards',

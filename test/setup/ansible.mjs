@@ -5,11 +5,15 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { aptGet, asFlags, cacheDirectory, NO_APT, unprivileged } from './apt.mjs';
 import { withMachineLock } from './lock.mjs';
+import { ensureNewerAnsible, newerAnsibleRoot } from './newer-debian.mjs';
 import { SetupError } from './setup-error.mjs';
 
 const run = promisify(execFile);
 
-/** Debian's packages with which the Ansible role is linted and run. */
+/**
+ * Debian 12's own: an Ansible with the template engine that went on up to 2.18, and for both what they need. The Ansible
+ * that most clouds run, and its linter, are the newer Debian's.
+ */
 const PACKAGES = ['ansible-core', 'ansible-lint', 'yamllint', 'python3', 'python3-minimal'];
 
 /** Debian's own Python: the packages are built for it, and for no other that may come first in PATH. */
@@ -21,26 +25,40 @@ const root = () =>
     `ansible-${process.arch}-${createHash('sha256').update(PACKAGES.join()).digest('hex').slice(0, 8)}`,
   );
 
-/** How the unpacked programs are started: `python` with `env`, and the path of the program as its first argument. */
-export function ansiblePaths() {
-  const unpacked = root();
-  const modules = join(unpacked, 'usr/lib/python3/dist-packages');
+/** @typedef {'2.19' | '2.14'} AnsibleCore the releases of ansible-core that are here: with the new template engine, and with the old one */
+
+/**
+ * How the unpacked programs are started: `python` with `env`, and the path of the program, in one of the directories
+ * `bin`, as its first argument.
+ *
+ * @param {AnsibleCore} [core]
+ */
+export function ansiblePaths(core = '2.19') {
+  const roots = core === '2.19' ? [newerAnsibleRoot(), root()] : [root()];
   return {
     python: SYSTEM_PYTHON,
-    bin: join(unpacked, 'usr/bin'),
-    env: { PYTHONPATH: modules },
+    bin: roots.map((unpacked) => join(unpacked, 'usr/bin')),
+    env: { PYTHONPATH: roots.map(modulesIn).join(':') },
   };
 }
 
+/** Mitogen runs the same modules over a Python that stays, in place of one for each task. It is for 2.19. */
+export const mitogenStrategies = () =>
+  join(modulesIn(newerAnsibleRoot()), 'ansible_mitogen/plugins/strategy');
+
+/** @param {string} unpacked */
+const modulesIn = (unpacked) => join(unpacked, 'usr/lib/python3/dist-packages');
+
 /**
- * Brings ansible-core, ansible-lint and yamllint onto this machine without installing a package. Idempotent; runs
- * beside each other share one download.
+ * Brings ansible-core (two of them), ansible-lint and yamllint onto this machine without installing a package. Idempotent;
+ * runs beside each other share one download.
  *
  * @param {{ say: (line: string) => void }} options
  * @returns {Promise<void>}
  * @throws {SetupError} with a remedy
  */
 export async function ensureAnsible({ say }) {
+  await ensureNewerAnsible({ say });
   if ((await whatIsBroken()) === undefined) return;
   await withMachineLock(
     root(),
@@ -53,12 +71,14 @@ export async function ensureAnsible({ say }) {
 
 /** @returns {Promise<string | undefined>} */
 async function whatIsBroken() {
-  const { python, bin, env } = ansiblePaths();
-  if (!existsSync(join(bin, 'ansible-playbook'))) return 'not unpacked';
+  if (!existsSync(join(root(), 'usr/bin/ansible-playbook'))) return 'not unpacked';
   try {
-    await run(python, ['-c', 'import ansible, ansiblelint, yamllint, jinja2, yaml'], {
-      env: { ...process.env, ...env },
-    });
+    for (const core of /** @type {const} */ (['2.14', '2.19'])) {
+      const { python, env } = ansiblePaths(core);
+      await run(python, ['-c', 'import ansible.release, ansiblelint, yamllint, jinja2, yaml'], {
+        env: { ...process.env, ...env },
+      });
+    }
     return undefined;
   } catch (error) {
     return error instanceof Error ? error.message : String(error);

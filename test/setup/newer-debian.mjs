@@ -9,17 +9,18 @@ import { SetupError } from './setup-error.mjs';
 
 const run = promisify(execFile);
 
-/** Debian 13: its Pebble (2.6) knows ARI, its HAProxy is 3.0, and its lego is what kacme adopts from. */
+/** Debian 13: its Pebble (2.6) knows ARI, its HAProxy is 3.0, its lego is what kacme adopts from, its Ansible is one that clouds run. */
 const SUITE = 'trixie';
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
 /** @typedef {{ say: (line: string) => void }} SayOptions */
 
 /**
- * One package of the newer Debian, unpacked to a directory of its own.
+ * A package of the newer Debian, or several that go together, unpacked to a directory of its own.
  *
  * @typedef {object} NewerPackage
  * @property {string} name
+ * @property {string[]} [packages] unless it is the one of that name
  * @property {string} program its path below the root, which tells that all is there
  * @property {boolean} alone whether it needs no library of its own suite
  */
@@ -27,6 +28,14 @@ const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 const PEBBLE = { name: 'pebble', program: 'usr/bin/pebble', alone: true };
 const LEGO = { name: 'lego', program: 'usr/bin/lego', alone: true };
 const HAPROXY = { name: 'haproxy', program: 'run-haproxy', alone: false };
+
+/** All of it is pure Python, which Debian 12's runs, too; what it needs besides comes from there (ansible.mjs). */
+const ANSIBLE = {
+  name: 'ansible',
+  packages: ['ansible-core', 'ansible-lint', 'python3-ansible-compat', 'ansible-mitogen', 'python3-mitogen'],
+  program: 'usr/bin/ansible-playbook',
+  alone: true,
+};
 
 const COMPOSE = {
   name: 'docker-compose',
@@ -49,6 +58,9 @@ export const newerHaproxyPath = () => programOf(HAPROXY);
 /** Where lego is, the ACME client, likewise. */
 export const legoPath = () => programOf(LEGO);
 
+/** Where Ansible and its linter are unpacked, once `ensureNewerAnsible` has brought them. */
+export const newerAnsibleRoot = () => rootOf(ANSIBLE);
+
 /** Where Docker Compose is, once `ensureCompose` has brought it. */
 export const composePath = () => programOf(COMPOSE);
 
@@ -59,6 +71,14 @@ export const composePath = () => programOf(COMPOSE);
  * @returns {Promise<void>}
  */
 export const ensureCompose = (options) => ensure(COMPOSE, options);
+
+/**
+ * What `ensureAnsible` needs of it; like `ensureNewerDebian`.
+ *
+ * @param {SayOptions} options
+ * @returns {Promise<void>}
+ */
+export const ensureNewerAnsible = (options) => ensure(ANSIBLE, options);
 
 /**
  * Brings programs of a newer Debian than this machine's. apt works with a sources list, package lists and caches
@@ -92,7 +112,7 @@ async function ensure(wanted, { say }) {
  * @param {(line: string) => void} say
  */
 async function fetchPackage(wanted, say) {
-  const { name, alone } = wanted;
+  const { name, packages = [name], alone } = wanted;
   const root = rootOf(wanted);
   const draft = `${root}.${randomUUID().slice(0, 8)}`;
   const at = (/** @type {string} */ path) => join(draft, path);
@@ -114,10 +134,10 @@ async function fetchPackage(wanted, say) {
       `Dir::Cache::archives=${at('debs')}`,
       'Acquire::Languages=none',
     ]);
-    say(`fetching Debian's package ${name} of ${SUITE} (not installed, only unpacked)`);
+    say(`fetching Debian packages of ${SUITE} (not installed, only unpacked): ${packages.join(' ')}`);
     const download = alone
-      ? ['download', name]
-      : ['-y', '--no-install-recommends', '--download-only', 'install', name];
+      ? ['download', ...packages]
+      : ['-y', '--no-install-recommends', '--download-only', 'install', ...packages];
     for (const command of [['update'], download]) {
       const { fault } = await aptGet(['-qq', ...options, ...command], { cwd: at('debs') });
       if (fault !== undefined) throw unfetchable(fault);

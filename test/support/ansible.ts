@@ -1,9 +1,10 @@
 import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { chmod, cp, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
-import { ansiblePaths } from '../setup/ansible.mjs';
+import { type AnsibleCore, ansiblePaths, mitogenStrategies } from '../setup/ansible.mjs';
 import { programs } from './programs.ts';
 import { scratchDirectory } from './scratch.ts';
 
@@ -31,6 +32,8 @@ export interface KollaOptions {
   readonly groups?: Readonly<Record<string, readonly string[]>>;
   /** A directory with an engine for each host, by its name, that has the containers run; without it they are only remembered. */
   readonly engines?: string;
+  /** 2.19 unless given. */
+  readonly ansibleCore?: AnsibleCore | undefined;
   /** What globals.yml says. */
   readonly globals: Readonly<Record<string, unknown>>;
 }
@@ -69,20 +72,27 @@ export interface TestKolla extends AsyncDisposable {
   /** The containers of a host that are there now. */
   containers(host: string): Promise<readonly string[]>;
   setDown(names: readonly string[]): Promise<void>;
+  /** With what the playbooks are run from now on. */
+  useAnsible(core: AnsibleCore): void;
 }
 
 /** Starts one of the unpacked Python programs; never rejects. */
 export function runAnsibleTool(
   name: string,
   args: readonly string[],
-  options: { readonly cwd: string; readonly env?: Readonly<Record<string, string>> },
+  options: {
+    readonly cwd: string;
+    readonly env?: Readonly<Record<string, string>>;
+    readonly ansibleCore?: AnsibleCore;
+  },
 ): Promise<Outcome> {
-  const { python, bin, env } = ansiblePaths();
+  const { python, bin, env } = ansiblePaths(options.ansibleCore);
+  const program = bin.map((directory) => join(directory, name)).find((path) => existsSync(path));
   const { PATH = '/usr/bin:/bin' } = process.env;
   return new Promise((resolve) => {
     execFile(
       python,
-      [join(bin, name), ...args],
+      [program ?? name, ...args],
       {
         cwd: options.cwd,
         maxBuffer: 64 << 20,
@@ -91,7 +101,7 @@ export function runAnsibleTool(
           LC_ALL: 'C.UTF-8',
           ...env,
           ...options.env,
-          PATH: `${options.env?.['PATH'] ?? ''}:${bin}:${PATH}`,
+          PATH: [options.env?.['PATH'], ...bin, PATH].filter(Boolean).join(':'),
         },
       },
       (error, stdout, stderr) =>
@@ -100,24 +110,27 @@ export function runAnsibleTool(
   });
 }
 
-/** The collection where Ansible looks for it: COLLECTIONS/ansible_collections/kacme/kolla. */
-export async function installCollection(directory: string): Promise<string> {
-  const target = join(directory, 'collections/ansible_collections/kacme');
-  await mkdir(target, { recursive: true });
-  await symlink(collectionPath, join(target, 'kolla'));
-  return join(directory, 'collections');
-}
+/** What Ansible warns of, besides that Mitogen is no part of it. */
+export const warningsIn = ({ output }: Outcome): readonly string[] =>
+  (output.match(/^\[(?:DEPRECATION )?WARNING\]: .*$/gm) ?? []).filter(
+    (line) =>
+      !line.includes('Use of strategy plugins not included in ansible.builtin') &&
+      !line.includes('Deprecation warnings can be disabled'),
+  );
 
 export async function prepareKolla(options: KollaOptions): Promise<TestKolla> {
   const scratch = await scratchDirectory();
   const { path } = scratch;
+  let { ansibleCore = '2.19' } = options;
   const at = (...parts: readonly string[]) => join(path, ...parts);
   await Promise.all(['state', 'hosts', 'bin', 'tmp'].map((name) => mkdir(at(name))));
   await mkdir(at('etc/globals.d'), { recursive: true });
   // As an operator does it: Kolla Ansible's directories beside the playbooks of the collection.
   await cp(standin, at('playbooks'), { recursive: true });
   await cp(join(collectionPath, 'playbooks'), at('playbooks'), { recursive: true });
-  await installCollection(path);
+  // Where Ansible looks for it.
+  await mkdir(at('collections/ansible_collections/kacme'), { recursive: true });
+  await symlink(collectionPath, at('collections/ansible_collections/kacme/kolla'));
   const engine = options.engines === undefined ? ENGINE : await readFile(join(standin, 'bin/engine'));
   for (const name of ['docker', 'podman']) await writeFile(at('bin', name), engine, { mode: 0o755 });
   for (const { name } of options.controllers) {
@@ -132,7 +145,6 @@ export async function prepareKolla(options: KollaOptions): Promise<TestKolla> {
     ANSIBLE_LOCAL_TEMP: at('tmp'),
     ANSIBLE_REMOTE_TEMP: at('tmp'),
     ANSIBLE_COLLECTIONS_PATH: at('collections'),
-    ANSIBLE_COLLECTIONS_PATHS: at('collections'),
     ANSIBLE_PIPELINING: '1',
     ANSIBLE_NOCOLOR: '1',
     ANSIBLE_RETRY_FILES_ENABLED: '0',
@@ -173,7 +185,7 @@ export async function prepareKolla(options: KollaOptions): Promise<TestKolla> {
         ...args,
         ...[playbooks].flat().map((name) => at('playbooks', name)),
       ],
-      { cwd: path, env },
+      { cwd: path, env: { ...env, ...ENVIRONMENTS[ansibleCore] }, ansibleCore },
     );
   };
   const stateOf = async (host: string): Promise<StandinState> =>
@@ -181,6 +193,9 @@ export async function prepareKolla(options: KollaOptions): Promise<TestKolla> {
   return {
     path,
     play,
+    useAnsible: (core) => {
+      ansibleCore = core;
+    },
     setDown: writeInventory,
     read: (host, file) => readFile(at('hosts', host, file), 'utf8'),
     actions: async (host) => (await stateOf(host)).log,
@@ -197,6 +212,12 @@ export async function prepareKolla(options: KollaOptions): Promise<TestKolla> {
     [Symbol.asyncDispose]: scratch.remove,
   };
 }
+
+const ENVIRONMENTS: Readonly<Record<AnsibleCore, Readonly<Record<string, string>>>> = {
+  '2.19': { ANSIBLE_STRATEGY: 'mitogen_linear', ANSIBLE_STRATEGY_PLUGINS: mitogenStrategies() },
+  // It stands for 2.17 and 2.18, of which the collection's requires_ansible speaks.
+  '2.14': { ANSIBLE_COLLECTIONS_ON_ANSIBLE_VERSION_MISMATCH: 'ignore' },
+};
 
 function inventoryOf(
   { controllers, groups = {} }: KollaOptions,

@@ -11,6 +11,7 @@ export interface CloudOptions {
   /** Of every controller; a loopback address for each otherwise. */
   readonly address?: string;
   readonly oneVip?: boolean;
+  readonly ansibleCore?: KollaOptions['ansibleCore'];
   readonly groups?: KollaOptions['groups'];
   readonly globals?: Readonly<Record<string, unknown>>;
 }
@@ -88,6 +89,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<TestCloud>
   const kolla = await prepareKolla({
     controllers,
     globals,
+    ansibleCore: options.ansibleCore,
     ...(options.groups === undefined ? {} : { groups: options.groups }),
   });
   const makeRoom = async () => {
