@@ -14,7 +14,11 @@ const run = promisify(execFile);
  * Debian 12's own: an Ansible with the template engine that went on up to 2.18, and for both what they need. The Ansible
  * that most clouds run, and its linter, are the newer Debian's.
  */
-const PACKAGES = ['ansible-core', 'ansible-lint', 'yamllint', 'python3', 'python3-minimal'];
+const PACKAGES = [
+  ...['ansible-core', 'ansible-lint', 'yamllint', 'python3', 'python3-minimal'],
+  // Kolla Ansible's filters import it, and it is for one release of Python alone.
+  'python3-bcrypt',
+];
 
 /** Debian's own Python: the packages are built for it, and for no other that may come first in PATH. */
 const SYSTEM_PYTHON = '/usr/bin/python3';

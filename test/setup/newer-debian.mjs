@@ -37,6 +37,19 @@ const ANSIBLE = {
   alone: true,
 };
 
+const KOLLA_ANSIBLE_MODULES = [
+  ...['cliff', 'autopage', 'cmd2', 'prettytable', 'stevedore', 'pyperclip', 'wcwidth', 'pbr', 'netaddr'],
+  ...['podman', 'requests', 'urllib3', 'idna', 'certifi', 'chardet', 'xdg'],
+];
+
+/** What Kolla Ansible's command, its roles and its modules for Podman are made of, likewise. */
+const KOLLA_ANSIBLE = {
+  name: 'kolla-ansible',
+  packages: ['ansible', ...KOLLA_ANSIBLE_MODULES.map((name) => `python3-${name}`)],
+  program: 'usr/lib/python3/dist-packages/podman/__init__.py',
+  alone: true,
+};
+
 const COMPOSE = {
   name: 'docker-compose',
   program: 'usr/libexec/docker/cli-plugins/docker-compose',
@@ -61,6 +74,9 @@ export const legoPath = () => programOf(LEGO);
 /** Where Ansible and its linter are unpacked, once `ensureNewerAnsible` has brought them. */
 export const newerAnsibleRoot = () => rootOf(ANSIBLE);
 
+/** Where that is unpacked which a checkout of Kolla Ansible needs, once `ensureKollaAnsible` has brought it. */
+export const kollaAnsibleRoot = () => rootOf(KOLLA_ANSIBLE);
+
 /** Where Docker Compose is, once `ensureCompose` has brought it. */
 export const composePath = () => programOf(COMPOSE);
 
@@ -79,6 +95,14 @@ export const ensureCompose = (options) => ensure(COMPOSE, options);
  * @returns {Promise<void>}
  */
 export const ensureNewerAnsible = (options) => ensure(ANSIBLE, options);
+
+/**
+ * For the tests with a checkout of Kolla Ansible alone; like `ensureNewerDebian`.
+ *
+ * @param {SayOptions} options
+ * @returns {Promise<void>}
+ */
+export const ensureKollaAnsible = (options) => ensure(KOLLA_ANSIBLE, options);
 
 /**
  * Brings programs of a newer Debian than this machine's. apt works with a sources list, package lists and caches
