@@ -63,6 +63,10 @@ describe.skipIf(obstacle !== undefined)(
         // What else is in the loadbalancer's role has no image here.
         enable_keepalived: false,
         enable_proxysql: false,
+        // Their frontends are like keystone's, and each takes its time to render.
+        enable_openstack_core: false,
+        enable_keystone: true,
+        enable_horizon: true,
         haproxy_max_connections: 500,
         haproxy_defaults_max_connections: 500,
         default_container_dimensions: { ulimits: { RLIMIT_NOFILE: limit, RLIMIT_NPROC: limit } },
