@@ -40,11 +40,13 @@ test.each([
       kacme_integration: 'replace_lego',
       enable_letsencrypt: true,
       kacme_managed_certs: ['external'],
+      // Where Kolla's own default leads to, on each host.
+      kacme_challenge_port: '8081',
     },
     said: [
       "compares it with the string 'yes'",
       'enable_letsencrypt: "yes", with the quotes',
-      'acme_client_servers: it does not name kacme',
+      'acme_client_servers: it does not lead to kacme alone',
     ],
     groups: {},
   },
@@ -133,7 +135,7 @@ test('each action of kolla-ansible does to kacme what it does to other services'
 });
 
 test(
-  'check mode changes nothing; a failed bootstrap fails the deployment, a partial one is a warning, a dead controller another',
+  'check mode changes nothing; a failed bootstrap fails the deployment, a partial one is a warning, a dead controller another; one host can be deployed alone',
   TIMEOUT,
   async () => {
     const { kolla } = await cloudOf({ controllers: 2 });
@@ -157,6 +159,12 @@ test(
       await kolla.read('ctl1', 'kacme/known_hosts'),
       await kolla.read('ctl1', 'kacme/kacme.yaml'),
     ];
+    const allowed = await kolla.read('ctl2', 'kacme_ssh/authorized_keys');
+    const limited = await kolla.play('kacme.yml', 'reconfigure', '--limit', 'ctl2');
+    expect(limited.status, limited.output).toBe(0);
+    expect(limited.output).toMatch(/^ctl2 .*changed=0/m);
+    expect(await kolla.read('ctl2', 'kacme_ssh/authorized_keys')).toBe(allowed);
+
     await kolla.setDown(['ctl2']);
     const { status, output } = await kolla.play('kacme.yml', 'deploy');
     expect(status, output).toBe(0);

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, onTestFinished, test } from 'vitest';
@@ -62,6 +63,9 @@ async function expectRendered(
   expect(Object.fromEntries(identifiers)).toEqual(certificates);
   await expectChallengesAnswered(cloud, [cloud.internalVip, cloud.externalVip]);
 }
+
+/** Where Rocky has it as Node reads it: haproxy_backend_cacert is in the format TRUSTED CERTIFICATE there. */
+const BUNDLE_OF_ROCKY = '/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem';
 
 const changes = (output: string) =>
   [...output.matchAll(/^ctl\d .*changed=(\d+)/gm)].reduce((sum, [, count]) => sum + Number(count), 0);
@@ -148,6 +152,8 @@ test(
       ansibleCore: '2.14',
       globals: {
         openstack_release: '2025.1',
+        kolla_base_distro: 'rocky',
+        kolla_copy_ca_into_containers: 'yes',
         enable_letsencrypt: 'no',
         kolla_enable_tls_internal: 'yes',
         kolla_enable_tls_external: 'yes',
@@ -159,11 +165,24 @@ test(
       },
     });
     const { kolla } = cloud;
+    await mkdir(join(kolla.path, 'etc/certificates/ca'), { recursive: true });
     await deploy(kolla);
     await expectRendered(cloud, { external: ['cloud.test'], internal: ['internal.cloud.test'] });
 
     const done = await kolla.actions('ctl1');
-    expect(done).toHaveLength(3);
+    expect(done).toMatchObject([
+      { name: 'kacme_ssh', image: 'registry.example.org/kolla/kacme-ssh:2026.1-debian-trixie' },
+      { name: 'bootstrap_kacme', environment: { NODE_EXTRA_CA_CERTS: BUNDLE_OF_ROCKY } },
+      {
+        name: 'kacme',
+        image: 'registry.example.org/kolla/kacme:2026.1-debian-trixie',
+        environment: { NODE_EXTRA_CA_CERTS: BUNDLE_OF_ROCKY },
+      },
+    ]);
+    // Directories are 0700 all the same: kolla_set_configs sees to that.
+    expect(JSON.parse(await kolla.read('ctl1', 'kacme/config.json')).permissions).toEqual([
+      { path: '/var/lib/kacme', owner: 'kacme:kacme', perm: '0600', recurse: true },
+    ]);
     kolla.useAnsible('2.19');
     const again = await kolla.play(['prepare.yml', 'loadbalancer.yml', 'kacme.yml'], 'deploy');
     expect(changes(expectDone(again)), again.output).toBe(0);

@@ -42,6 +42,7 @@ export interface KollaOptions {
 export interface ContainerAction {
   readonly action: string;
   readonly name: string | null;
+  readonly image: string | null;
   readonly command: string | null;
   readonly environment: Readonly<Record<string, unknown>> | null;
   readonly volumes: readonly string[] | null;
@@ -220,7 +221,7 @@ const ENVIRONMENTS: Readonly<Record<AnsibleCore, Readonly<Record<string, string>
 };
 
 function inventoryOf(
-  { controllers, groups = {} }: KollaOptions,
+  { controllers, groups = {}, globals }: KollaOptions,
   at: (...parts: readonly string[]) => string,
   down: readonly string[],
 ) {
@@ -231,7 +232,15 @@ function inventoryOf(
   const children = { kacme: names.slice(0, 1), loadbalancer: names, ...groups };
   return {
     all: {
-      vars: { ansible_become: false },
+      vars: {
+        ansible_become: false,
+        // 2025.1 does not have it yet.
+        ...(globals['openstack_release'] === '2025.1'
+          ? {}
+          : {
+              docker_image_url: '{{ docker_registry }}/{{ docker_namespace }}/{{ docker_image_name_prefix }}',
+            }),
+      },
       hosts: Object.fromEntries(
         controllers.map(({ name, address }) => [
           name,
