@@ -133,7 +133,12 @@ describe('from the directory of another client', () => {
     const scratch = await scratchDirectory();
     onTestFinished(scratch.remove);
     const directory = join(scratch.path, 'lego');
-    await runLego({ pebble: lab.pebble, directory, names: ['site.test'], listen: lab.challengeListen });
+    await runLego({
+      pebble: lab.pebble,
+      directory,
+      names: ['site.test'],
+      answer: { listen: lab.challengeListen },
+    });
     return directory;
   }
 
@@ -173,7 +178,7 @@ describe('from the directory of another client', () => {
     // As in Kolla: one of lego's paths for each certificate.
     const [external, internal] = [join(outer.path, 'external'), join(outer.path, 'internal')];
     const lego = (directory: string, name: string) =>
-      runLego({ pebble: lab.pebble, directory, names: [name], listen: lab.challengeListen });
+      runLego({ pebble: lab.pebble, directory, names: [name], answer: { listen: lab.challengeListen } });
     const ask = (...args: string[]) => adopt('--complete', '--from', `lego:${outer.path}`, ...args);
     await lego(external, 'site.test');
 

@@ -71,6 +71,8 @@ export interface KollaLab extends AsyncDisposable {
 export interface KollaLabOptions {
   /** What globals.yml says besides. */
   readonly globals?: Readonly<Record<string, unknown>>;
+  /** Groups of the inventory besides those of every cloud. */
+  readonly groups?: Readonly<Record<string, readonly string[]>>;
 }
 
 /** Needs what `whyNoNetworks` says. */
@@ -131,6 +133,7 @@ export async function startKollaLab(options: KollaLabOptions = {}): Promise<Koll
     const kolla = await prepareKolla({
       controllers,
       engines,
+      ...(options.groups === undefined ? {} : { groups: options.groups }),
       globals: {
         standin_internal_vip: internalAddress,
         standin_external_vip: externalAddress,
