@@ -164,6 +164,36 @@ describe.skipIf(obstacle !== undefined)(
       expect(await service.exited).toEqual({ code: 0, signal: null });
     }, 60_000);
 
+    test('bootstraps, issues, reloads its files and stops with a read-only root file system, as docker/README.md says', async () => {
+      const { lab, files, container, operations } = await kollaLab();
+      const runCommand = join(files, '../run_command');
+      await writeFile(runCommand, '');
+      const flags = [
+        ...container.flags,
+        ...['--read-only', '--read-only-tmpfs=false', '--tmpfs', '/tmp', '--tmpfs', '/run'],
+        ...['-v', '/etc/kacme', '-v', `${runCommand}:/run_command`],
+      ];
+      const bootstrap = await podman.run({ ...container, flags: [...flags, '-e', 'KOLLA_BOOTSTRAP='] });
+      expect(bootstrap.status, bootstrap.stderr).toBe(0);
+      await Promise.all(lab.fleet.hosts.map(({ haproxy }) => haproxy.start()));
+
+      const service = await podman.start({
+        ...container,
+        flags,
+        ready: (output) => output.includes('"msg":"kacme is up"'),
+      });
+      onTestFinished(() => service.stop());
+      await service.says('"msg":"bundle activated"');
+      expect(await service.exec('touch', '/usr/here')).toMatchObject({ status: 1 });
+      expect(await service.exec('healthcheck_curl', `http://${operations}/readyz`)).toMatchObject({
+        status: 0,
+      });
+      for (const check of [[], ['--check']])
+        expect(await service.exec('sudo', '-E', 'kolla_set_configs', ...check)).toMatchObject({ status: 0 });
+      service.signal('SIGTERM');
+      expect(await service.exited).toEqual({ code: 0, signal: null });
+    }, 60_000);
+
     test('ends a bootstrap with the status of kacme, so that a failed one fails the deployment', async () => {
       const { container } = await kollaLab({ configuration: 'certificats: {}\n' });
       const { status, stderr } = await podman.run({

@@ -8,8 +8,6 @@ export interface CloudOptions {
   /** With fluentd and Prometheus. */
   readonly telling?: boolean;
   readonly controllers?: number;
-  /** Of every controller; a loopback address for each otherwise. */
-  readonly address?: string;
   readonly oneVip?: boolean;
   readonly ansibleCore?: KollaOptions['ansibleCore'];
   readonly groups?: KollaOptions['groups'];
@@ -34,7 +32,7 @@ export interface TestCloud extends AsyncDisposable {
 export async function startCloud(options: CloudOptions = {}): Promise<TestCloud> {
   const controllers = Array.from({ length: options.controllers ?? 1 }, (_, index) => ({
     name: `ctl${index + 1}`,
-    address: options.address ?? loopbackAddress(),
+    address: loopbackAddress(),
   }));
   const first = controllers[0]?.address ?? '';
   const internalVip = loopbackAddress();

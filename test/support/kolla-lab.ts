@@ -15,8 +15,11 @@ import { scratchDirectory } from './scratch.ts';
 /** The defaults of the role, and of Kolla. */
 export const VERIFY_PORT = 8444;
 export const HTTPS_PORT = 443;
-const HTTP_PORT = 80;
+export const HTTP_PORT = 80;
+export const SSH_PORT = 2986;
 const OPERATIONS_PORT = 8083;
+/** Of Kolla's images. */
+export const HAPROXY_UID = 42454;
 
 /** One of the two sides of a cloud: its name, its virtual address, and the CA of its certificate. */
 export interface CloudSide {
@@ -29,6 +32,8 @@ export interface ContainerState {
   readonly id: string;
   readonly startedAt: string;
   readonly running: boolean;
+  /** Of its last end. */
+  readonly exitCode: number;
   /** Of its first process, as this machine counts. */
   readonly pid: number;
 }
@@ -44,6 +49,8 @@ export interface Controller {
   volume(name: string): string;
   /** The process id of the HAProxy that serves, in its own words. */
   worker(): Promise<string>;
+  /** What a command line begins with that is run on its network. */
+  readonly enter: readonly string[];
 }
 
 /**
@@ -122,7 +129,7 @@ export async function startKollaLab(options: KollaLabOptions = {}): Promise<Koll
         program: join(engines, name),
       });
       cleanup.push(engine.close);
-      return controllerOf(name, machine.address, engine);
+      return controllerOf(name, machine, engine);
     };
     const controllers = [
       await addController(machines[0], 'ctl1'),
@@ -199,17 +206,18 @@ export async function startKollaLab(options: KollaLabOptions = {}): Promise<Koll
   }
 }
 
-function controllerOf(name: string, address: string, engine: HostEngine): Controller {
+function controllerOf(name: string, { address, enter }: TestMachine, engine: HostEngine): Controller {
   return {
     name,
     address,
+    enter,
     engine: engine.run,
     container: async (container) => {
       const { status, stdout } = await engine.run('container', 'inspect', container);
       if (status !== 0) return undefined;
       const [found] = JSON.parse(stdout);
-      const { StartedAt: startedAt, Running: running, Pid: pid } = found.State;
-      return { id: found.Id, startedAt, running, pid };
+      const { StartedAt: startedAt, Running: running, Pid: pid, ExitCode: exitCode } = found.State;
+      return { id: found.Id, startedAt, running, pid, exitCode };
     },
     volume: engine.volume,
     worker: async () => {

@@ -44,6 +44,12 @@ export async function startNetwork(): Promise<TestNetwork> {
       holders.push(holder);
       return holder.pid;
     };
+    const machines: number[] = [];
+    /** As the gratuitous ARP of keepalived does: nobody goes on sending to who had the address before. */
+    const forget = async (address: string) => {
+      const words = ['neigh', 'flush', 'to', address];
+      await Promise.all([ip(...words), ...machines.map((pid) => inside(pid, ...words))]);
+    };
     const prefix = freePrefix();
     let last = 1;
     const nextAddress = () => `${prefix}.${++last}`;
@@ -58,6 +64,7 @@ export async function startNetwork(): Promise<TestNetwork> {
 
     const addMachine = async () => {
       const pid = await hold();
+      machines.push(pid);
       const address = nextAddress();
       await inside(
         switchPid,
@@ -82,7 +89,10 @@ export async function startNetwork(): Promise<TestNetwork> {
         address,
         network: `ns:/proc/${pid}/ns/net`,
         enter: ['nsenter', `--net=/proc/${pid}/ns/net`],
-        take: (more: string) => inside(pid, 'address', 'add', `${more}/24`, 'dev', 'eth0'),
+        take: async (more: string) => {
+          await inside(pid, 'address', 'add', `${more}/24`, 'dev', 'eth0');
+          await forget(more);
+        },
         giveUp: (more: string) => inside(pid, 'address', 'del', `${more}/24`, 'dev', 'eth0'),
       };
     };

@@ -5,6 +5,8 @@ export interface TlsTarget {
   readonly address: string;
   readonly port: number;
   readonly servername: string;
+  /** What it answers requests with; 200. */
+  readonly status?: number;
 }
 
 export interface TlsLoadOptions {
@@ -73,7 +75,7 @@ export function startTlsLoad(targets: readonly TlsTarget[], options: TlsLoadOpti
   };
 }
 
-function ask({ address, port, servername }: TlsTarget, agent: Agent): Promise<string> {
+function ask({ address, port, servername, status = 200 }: TlsTarget, agent: Agent): Promise<string> {
   return new Promise((resolve, reject) => {
     let leaf = 'unknown';
     const outgoing = request(
@@ -81,7 +83,7 @@ function ask({ address, port, servername }: TlsTarget, agent: Agent): Promise<st
       { host: address, port, servername, agent, path: '/', rejectUnauthorized: false, timeout: 5_000 },
       (response) => {
         response.on('error', reject).on('end', () => {
-          if (response.statusCode === 200) resolve(leaf);
+          if (response.statusCode === status) resolve(leaf);
           else reject(new Error(`HTTP ${response.statusCode}`));
         });
         response.resume();
