@@ -110,10 +110,16 @@ async function installBlock(): Promise<string> {
 async function registerCommand(source: string, directory: string): Promise<void> {
   const about = join(directory, 'kolla_ansible-1.0.0.dist-info');
   await mkdir(about, { recursive: true });
-  const setup = await readFile(join(source, 'setup.cfg'), 'utf8');
-  const [, actions = ''] = /^kolla_ansible\.cli =\n((?: +.*\n)+)/m.exec(setup) ?? [];
+  // The one or the other, depending on the release.
+  const [cfg, toml] = await Promise.all(
+    ['setup.cfg', 'pyproject.toml'].map((name) => readFile(join(source, name), 'utf8').catch(() => '')),
+  );
+  const actions = `${cfg}\n${toml}`.matchAll(/^ *([\w-]+) = "?(kolla_ansible\.cli\.commands:\w+)"?$/gm);
+  const lines = [...actions].map(([, name, object]) => `${name} = ${object}\n`);
+  if (lines.length === 0)
+    throw new Error(`KOLLA_ANSIBLE_SRC: ${source} names no actions of the command kolla-ansible`);
   await writeFile(join(about, 'METADATA'), 'Metadata-Version: 2.1\nName: kolla-ansible\nVersion: 1.0.0\n');
-  await writeFile(join(about, 'entry_points.txt'), `[kolla_ansible.cli]\n${actions.replaceAll(/^ +/gm, '')}`);
+  await writeFile(join(about, 'entry_points.txt'), `[kolla_ansible.cli]\n${lines.join('')}`);
   await writeFile(
     join(about, 'direct_url.json'),
     JSON.stringify({ url: `file://${source}`, dir_info: { editable: true } }),
