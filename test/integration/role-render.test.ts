@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, onTestFinished, test } from 'vitest';
@@ -217,5 +217,59 @@ test(
 
     const checked = await kolla.play(['prepare.yml', 'kacme.yml'], 'deploy', '--check');
     expect(changes(expectDone(checked)), checked.output).toBe(0);
+  },
+);
+
+test(
+  "what is added to or taken from the operator's own lists of HAProxy later is rendered, beside the route of kacme",
+  TIMEOUT,
+  async () => {
+    const { kolla } = await cloudOf({ globals: { enable_horizon: false } });
+    const prepared = join(kolla.path, 'etc/globals.d/kacme.yml');
+    const kollas = ['option httplog', 'option forwardfor'];
+    const route = 'use_backend kacme_challenge_back if { path_beg /.well-known/acme-challenge/ }';
+    const write = (path: string, globals: object) =>
+      writeFile(join(kolla.path, 'etc', path), JSON.stringify(globals));
+    const lists = async () => {
+      expectDone(await kolla.play('prepare.yml', 'config'));
+      const { haproxy_frontend_http_extra: http, haproxy_frontend_redirect_extra: redirect } = parse(
+        await readFile(prepared, 'utf8'),
+      );
+      return { http, redirect };
+    };
+    const globals = JSON.parse(await readFile(join(kolla.path, 'etc/globals.yml'), 'utf8'));
+    expect(await lists()).toEqual({ http: [...kollas, route], redirect: [route] });
+
+    await write('globals.yml', {
+      ...globals,
+      haproxy_frontend_http_extra: [...kollas, 'timeout client 5m'],
+      haproxy_frontend_redirect_extra: ['option dontlognull'],
+    });
+    await write('globals.d/site.json', { of_a_role: '{{ another_of_that_role }}' });
+    const added = { http: [...kollas, 'timeout client 5m', route], redirect: ['option dontlognull', route] };
+    expect(await lists()).toEqual(added);
+    kolla.useAnsible('2.14');
+    expect(changes(expectDone(await kolla.play('prepare.yml', 'config')))).toBe(0);
+    expect(await lists()).toEqual(added);
+
+    await write('globals.yml', globals);
+    await write('globals.d/a.yml', { haproxy_frontend_redirect_extra: ['option tcp-smart-accept'] });
+    expect(await lists()).toEqual({
+      http: [...kollas, route],
+      redirect: ['option tcp-smart-accept', route],
+    });
+
+    await rm(prepared);
+    await rm(join(kolla.path, 'etc/globals.d/a.yml'));
+    const { status, output } = await kolla.play(
+      'prepare.yml',
+      'config',
+      '-e',
+      '{"haproxy_frontend_http_extra":["option logasap"]}',
+    );
+    expect(status, output).not.toBe(0);
+    expect(output.replaceAll('\\"', '"')).toContain(
+      'write it there, such as haproxy_frontend_http_extra: ["option logasap"]',
+    );
   },
 );

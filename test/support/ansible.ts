@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { chmod, cp, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
@@ -166,21 +166,13 @@ export async function prepareKolla(options: KollaOptions): Promise<TestKolla> {
   await writeInventory(options.controllers.filter(({ down }) => down).map(({ name }) => name));
   await setGlobals(options.globals);
   const play = async (playbooks: string | readonly string[], action: string, ...args: string[]) => {
-    const extra = ['globals.yml', 'globals.d/kacme.yml'].map((name) => at('etc', name));
-    const present = await Promise.all(
-      extra.map((file) =>
-        readFile(file).then(
-          () => [file],
-          () => [],
-        ),
-      ),
-    );
+    const others = (await readdir(at('etc/globals.d'))).toSorted().map((name) => join('globals.d', name));
     return runAnsibleTool(
       'ansible-playbook',
       [
         '-i',
         at('inventory.yml'),
-        ...present.flat().flatMap((file) => ['-e', `@${file}`]),
+        ...['globals.yml', ...others].flatMap((file) => ['-e', `@${at('etc', file)}`]),
         '-e',
         JSON.stringify({ kolla_action: action, CONFIG_DIR: at('etc'), standin_hosts: at('hosts') }),
         ...args,
