@@ -175,7 +175,7 @@ test(
 );
 
 test(
-  'a changed configuration of HAProxy is reloaded host by host, up to the first that fails; a changed start script is left to a restart',
+  'a changed configuration of HAProxy is reloaded host by host, up to the first that fails, past those that are down; a changed start script is left to a restart',
   TIMEOUT,
   async () => {
     const { kolla } = await cloudOf({ controllers: 2 });
@@ -189,6 +189,13 @@ test(
     expect(await reloads()).toEqual(['ctl1']);
 
     await kolla.unmark('reload-fails');
+    await kolla.mark('haproxy-stopped-ctl1');
+    const stopped = await kolla.play('reload.yml', 'deploy');
+    expect(stopped.status).not.toBe(0);
+    expect(stopped.output).toMatch(/There is no HAProxy to reload on ctl1.*--tags loadbalancer/);
+    await kolla.unmark('haproxy-stopped-ctl1');
+    expect(await reloads()).toEqual(['ctl1']);
+
     const { status, output } = await kolla.play('reload.yml', 'deploy');
     expect(status, output).toBe(0);
     expect(await reloads()).toEqual(['ctl1', 'ctl1', 'ctl2']);
@@ -201,8 +208,11 @@ test(
 
     await kolla.mark('haproxy-changed-ctl1');
     await kolla.mark('script-changed');
+    await kolla.setDown(['ctl2']);
     const third = await kolla.play('reload.yml', 'deploy');
+    expect(third.status, third.output).toBe(0);
     expect(third.output).toContain('WARNING: HAProxy on ctl1 was started by another start script');
+    expect(third.output).toContain('WARNING: ctl2 was not reached');
     expect(await reloads()).toHaveLength(3);
   },
 );

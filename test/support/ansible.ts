@@ -255,6 +255,9 @@ function inventoryOf(
 const ENGINE = `#!/bin/sh
 echo "$(basename "$0") $*" >> "$STANDIN_COMMANDS"
 case "$*" in
+  *"exec -u root haproxy "*) test ! -e "$STANDIN_STATE/haproxy-stopped-$STANDIN_HOST" || { echo "container is not running" >&2; exit 1; } ;;
+esac
+case "$*" in
   "volume inspect"*) cat "$STANDIN_STATE/volume-$STANDIN_HOST" ;;
   *"kacme status --json") test ! -e "$STANDIN_STATE/untrusted" || { echo '{"certificates":[{"name":"external","state":"self-signed"}],"hosts":[]}'; exit 3; }
      echo '{"certificates":[{"name":"external","state":"valid"}],"hosts":[]}' ;;
