@@ -170,3 +170,16 @@ test(
     );
   },
 );
+
+test('prechecks note a CA other than that of lego, whose account is not taken over', TIMEOUT, async () => {
+  const { works } = await cloudWithLego(['external', 'internal'], {
+    globals: {
+      letsencrypt_external_cert_server: 'https://acme-v02.api.letsencrypt.org/directory',
+      letsencrypt_internal_cert_server: 'https://ca.cloud.test/directory',
+    },
+  });
+  await works('prepare.yml', 'config');
+  expect(await works('kacme.yml', 'precheck')).toContain(
+    "name another CA than lego's for internal (lego: https://ca.cloud.test/directory, kacme: https://acme-v02.api.letsencrypt.org/directory):",
+  );
+});
