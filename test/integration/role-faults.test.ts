@@ -39,7 +39,11 @@ test.each([
     globals: {
       kacme_integration: 'replace_lego',
       enable_letsencrypt: true,
-      kacme_managed_certs: ['external'],
+      kacme_managed_certs: ['internal'],
+      kacme_internal_acme_directory: 'https://ca.cloud.test/directory',
+      kacme_internal_acme_contact: ['ops@cloud.test'],
+      // Nobody asks the public CA.
+      kacme_acme_contact: [],
       // Where Kolla's own default leads to, on each host.
       kacme_challenge_port: '8081',
     },
@@ -48,6 +52,7 @@ test.each([
       'enable_letsencrypt: "yes", with the quotes',
       'acme_client_servers: it does not lead to kacme alone',
     ],
+    unsaid: ['kacme_acme_contact'],
     groups: {},
   },
   {
@@ -57,8 +62,18 @@ test.each([
       kacme_ssh_enabled: false,
       kolla_enable_tls_internal: false,
       kacme_managed_certs: ['internal', 'external'],
+      kolla_external_fqdn: '203.0.113.7',
+      kolla_internal_fqdn: 'fd00::10',
+      kacme_internal_acme_directory: 'https://ca.cloud.test/directory',
+      kacme_internal_acme_contact: [],
+      kacme_internal_acme_ca_file: '/no/such/ca.pem',
+      kacme_key_type: 'rsa2048',
     },
     said: [
+      '203.0.113.7 and fd00::10 are addresses, of two',
+      'kacme_internal_acme_contact: ["ops@example.org"]',
+      'kacme_internal_acme_ca_file: /no/such/ca.pem is no file on the machine that runs Ansible',
+      'kacme_key_type: rsa2048 is none of ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096',
       'contradicts kacme_integration: standalone',
       'kacme_ssh_enabled: false falls back',
       'kacme_managed_certs: internal, external contradicts kolla_enable_tls_internal',
@@ -66,11 +81,12 @@ test.each([
     ],
     groups: { 'letsencrypt-lego': ['ctl1'] },
   },
-])('prechecks name $title', TIMEOUT, async ({ globals, said, groups }) => {
+])('prechecks name $title', TIMEOUT, async ({ globals, said, unsaid = [], groups }) => {
   const { kolla } = await cloudOf({ controllers: 2, globals, groups });
   const { status, output } = await kolla.play('kacme.yml', 'precheck');
   expect(status).not.toBe(0);
   for (const words of said) expect(output.replaceAll('\\"', '"')).toContain(words);
+  for (const words of unsaid) expect(output).not.toContain(words);
 });
 
 test('each step of a first deployment can be run again after it failed', TIMEOUT, async () => {

@@ -273,3 +273,20 @@ test(
     );
   },
 );
+
+test(
+  'the certificate of an address is the one that HAProxy presents to who asks for no name',
+  TIMEOUT,
+  async () => {
+    const { kolla } = await cloudOf({
+      globals: {
+        kolla_internal_fqdn: '10.0.0.10',
+        kacme_internal_acme_directory: 'https://ca.cloud.test/directory',
+      },
+    });
+    expectDone(await kolla.play('prepare.yml', 'config'));
+    expect(await readFile(join(kolla.path, 'etc/config/haproxy/services.d/kacme.cfg'), 'utf8')).toContain(
+      'ssl crt /etc/haproxy/certificates/haproxy-internal.pem crt /etc/haproxy/certificates/haproxy.pem\n',
+    );
+  },
+);
