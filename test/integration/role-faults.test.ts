@@ -146,6 +146,10 @@ test('each action of kolla-ansible does to kacme what it does to other services'
   await acts('pull');
   expect((await kolla.actions('ctl1')).map(({ action }) => action)).toEqual(['pull_image', 'pull_image']);
   expect(await acts('check')).toContain('everything is as it should be');
+  await acts('config_validate');
+  expect((await kolla.commands()).at(-1)).toBe(
+    'docker exec -u root kacme kacme config check --config /var/lib/kolla/config_files/kacme.yaml',
+  );
   await acts('stop');
   expect(await kolla.containers('ctl1')).toEqual([]);
 });
