@@ -138,6 +138,26 @@ test(
   },
 );
 
+test('--check finds nothing in the way of a migration, and changes nothing', TIMEOUT, async () => {
+  const { cloud, works, doings } = await cloudWithLego(['internal'], { oneVip: true });
+  const { kolla } = cloud;
+  await works('prepare.yml', 'config');
+  await startVerification(cloud);
+  await works('migrate.yml', 'deploy', '--check');
+  expect(await doings()).toEqual([]);
+  expect((await kolla.commands()).filter((line) => line.includes('chown'))).toEqual([]);
+});
+
+test("Kolla's haproxy_ssh is given the directory of the certificates, once", TIMEOUT, async () => {
+  const { cloud, works } = await cloudWithLego([]);
+  const configure = ['kacme.yml', 'deploy', '--skip-tags', 'kacme-containers,kacme-wait'] as const;
+  await works(...configure);
+  expect(await cloud.kolla.commands()).toContain(
+    'podman exec -u root haproxy_ssh chown -c haproxy: /etc/haproxy/certificates',
+  );
+  expect(await works(...configure)).toMatch(/^ctl1 .* changed=0 /m);
+});
+
 test(
   'what lego does not have is named first; a controller that is down is a warning, there and back',
   TIMEOUT,
