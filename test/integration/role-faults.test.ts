@@ -194,6 +194,21 @@ test(
   },
 );
 
+test('a new or reinstalled controller is not deployed without the host of kacme', TIMEOUT, async () => {
+  const { kolla, controllers } = await cloudOf({ controllers: 3 });
+  const limited = await kolla.play('kacme.yml', 'config', '--limit', 'ctl2');
+  expect(limited.status).not.toBe(0);
+  expect(limited.output).toMatch(/does not know ctl2 yet.*--limit ctl2,ctl1/);
+  expect(limited.output).not.toContain('was not reached');
+
+  const known = join(kolla.path, 'hosts/ctl1/kacme/known_hosts');
+  await mkdir(dirname(known), { recursive: true });
+  await writeFile(known, `[${controllers[1]?.address}]:22 ssh-ed25519 AAAAofBefore ctl2\n`);
+  const again = await kolla.play('kacme.yml', 'config', '--limit', 'ctl2');
+  expect(again.status).not.toBe(0);
+  expect(again.output).toMatch(/pinned another host key or address of ctl2.*--limit ctl2,ctl1/);
+});
+
 test(
   'a changed configuration of HAProxy is reloaded host by host, up to the first that fails, past those that are down; a changed start script is left to a restart',
   TIMEOUT,
