@@ -209,6 +209,17 @@ test('a new or reinstalled controller is not deployed without the host of kacme'
   expect(again.output).toMatch(/pinned another host key or address of ctl2.*--limit ctl2,ctl1/);
 });
 
+test('no second kacme is started while one runs on a host that is not in its group', TIMEOUT, async () => {
+  const { kolla } = await cloudOf({ controllers: 2 });
+  await kolla.seed('ctl2', ['kacme', 'kacme_ssh', 'haproxy']);
+  for (const action of ['precheck', 'deploy']) {
+    const { status, output } = await kolla.play('kacme.yml', action);
+    expect(status, output).not.toBe(0);
+    expect(output).toMatch(/kacme also runs on ctl2, which is not in .*rm -f kacme.*to ctl1/);
+  }
+  await expect(kolla.actions('ctl1')).rejects.toThrow('ENOENT');
+});
+
 test(
   'a changed configuration of HAProxy is reloaded host by host, up to the first that fails, past those that are down; a changed start script is left to a restart',
   TIMEOUT,
