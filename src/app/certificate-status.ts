@@ -3,10 +3,11 @@ import type { CertificateSpec } from '../domain/model.ts';
 import { describeWait } from '../domain/renewal.ts';
 import type { CertificateStatus, PendingRevocation } from '../domain/status.ts';
 import type { Clock } from '../ports/clock.ts';
+import type { Versioned } from '../ports/state-store.ts';
 import type { Backoffs } from './backoffs.ts';
 import type { Bundles } from './bundles.ts';
 import { expectedFailure } from './expected-failure.ts';
-import type { RevocationRecord } from './records.ts';
+import type { CertificateRecord, RevocationRecord } from './records.ts';
 import type { RenewalInformation } from './renewal-info.ts';
 import type { RenewalPlanner } from './renewal-planner.ts';
 
@@ -43,8 +44,21 @@ export class CertificateStatuses {
     }
   }
 
+  /** Its generation and its bundle belong together: hosts are measured by the one, people compare the other. */
   async #readable(spec: CertificateSpec, options: { signal: AbortSignal }): Promise<CertificateStatus> {
     const record = await this.#bundles.record(spec.name, options);
+    const status = await this.#describe(spec, record, options);
+    if (status.fingerprint256 === record?.value.active) return status;
+    const present = await this.#bundles.record(spec.name, options);
+    // A successor was made active in between.
+    return present?.revision === record?.revision ? status : this.#readable(spec, options);
+  }
+
+  async #describe(
+    spec: CertificateSpec,
+    record: Versioned<CertificateRecord> | undefined,
+    options: { signal: AbortSignal },
+  ): Promise<CertificateStatus> {
     const renewable = await this.#renewalInfo.of(spec.name, options);
     const bundle = renewable?.bundle;
     const { decision } = await this.#planner.plan(spec, options);

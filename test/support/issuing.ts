@@ -1,6 +1,7 @@
 import { Authorities } from '../../src/app/authorities.ts';
 import { Backoffs } from '../../src/app/backoffs.ts';
 import { Bundles } from '../../src/app/bundles.ts';
+import { CertificateStatuses } from '../../src/app/certificate-status.ts';
 import type { AppDeps } from '../../src/app/deps.ts';
 import { CertificateIssuer } from '../../src/app/issue.ts';
 import { Outlook } from '../../src/app/outlook.ts';
@@ -54,6 +55,7 @@ export function issuingParts(
     bundles,
     issuer: new CertificateIssuer(issuing, deps),
     renewalInfo,
+    statuses: new CertificateStatuses({ ...issuing, renewalInfo, planner, clock: deps.clock }),
     outlookOf,
     revocations: new Revocations(authorities, bundles, deps),
   };
