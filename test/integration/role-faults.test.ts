@@ -133,26 +133,41 @@ test('each step of a first deployment can be run again after it failed', TIMEOUT
   ]);
 });
 
-test('each action of kolla-ansible does to kacme what it does to other services', TIMEOUT, async () => {
-  const { kolla } = await cloudOf({});
-  const acts = async (action: string, ...args: string[]) => {
-    const { status, output } = await kolla.play('kacme.yml', action, ...args);
-    expect(status, output).toBe(0);
-    return output;
-  };
-  await acts('upgrade', '-e', 'kacme_action=bootstrap');
-  expect(await kolla.actions('ctl1')).toMatchObject([{ name: 'bootstrap_kacme' }]);
-  await kolla.seed('ctl1', ['kacme', 'kacme_ssh']);
-  await acts('pull');
-  expect((await kolla.actions('ctl1')).map(({ action }) => action)).toEqual(['pull_image', 'pull_image']);
-  expect(await acts('check')).toContain('everything is as it should be');
-  await acts('config_validate');
-  expect((await kolla.commands()).at(-1)).toBe(
-    'docker exec -u root kacme kacme config check --config /var/lib/kolla/config_files/kacme.yaml',
-  );
-  await acts('stop');
-  expect(await kolla.containers('ctl1')).toEqual([]);
-});
+test(
+  "each action of kolla-ansible does to kacme what it does to other services, and each step's tag does that step alone",
+  TIMEOUT,
+  async () => {
+    const { kolla } = await cloudOf({});
+    const acts = async (action: string, ...args: string[]) => {
+      const { status, output } = await kolla.play('kacme.yml', action, ...args);
+      expect(status, output).toBe(0);
+      return output;
+    };
+    const bootstrap = ['-e', 'kacme_action=bootstrap'];
+    await acts('upgrade', ...bootstrap, '--tags', 'kacme-config');
+    await kolla.read('ctl1', 'kacme/kacme.yaml');
+    await expect(kolla.actions('ctl1')).rejects.toThrow('ENOENT');
+    await acts('upgrade', ...bootstrap, '--tags', 'kacme-bootstrap');
+    expect(await kolla.actions('ctl1')).toMatchObject([{ name: 'bootstrap_kacme' }]);
+    await acts('deploy', '--tags', 'kacme-wait');
+    expect((await kolla.commands()).at(-1)).toBe('docker exec kacme kacme status --json');
+    expect(await kolla.actions('ctl1')).toHaveLength(1);
+    const asked = await kolla.commands();
+    await acts('deploy', '--tags', 'kacme-containers');
+    expect(await kolla.containers('ctl1')).toEqual(['kacme_ssh', 'kacme']);
+    expect(await kolla.commands()).toEqual(asked);
+    await kolla.seed('ctl1', ['kacme', 'kacme_ssh']);
+    await acts('pull', '--tags', 'kacme');
+    expect((await kolla.actions('ctl1')).map(({ action }) => action)).toEqual(['pull_image', 'pull_image']);
+    expect(await acts('check')).toContain('everything is as it should be');
+    await acts('config_validate');
+    expect((await kolla.commands()).at(-1)).toBe(
+      'docker exec -u root kacme kacme config check --config /var/lib/kolla/config_files/kacme.yaml',
+    );
+    await acts('stop');
+    expect(await kolla.containers('ctl1')).toEqual([]);
+  },
+);
 
 test(
   'check mode changes nothing; a failed bootstrap fails the deployment, a partial one is a warning, a dead controller another; one host can be deployed alone',
