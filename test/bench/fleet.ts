@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { stringify } from 'yaml';
+import { Cleanup } from '../support/cleanup.ts';
 import { freePort, loopbackAddress } from '../support/net.ts';
 import { startPebble, type TestPebble } from '../support/pebble.ts';
 import { scratchDirectory } from '../support/scratch.ts';
@@ -36,14 +37,15 @@ export const fleet: Benchmark = {
   run: async (options) => {
     const { runs, hosts = FLEET_HOSTS, say, signal, simulator } = options;
     const scratch = await scratchDirectory();
-    const cleanup: (() => Promise<void>)[] = [scratch.remove];
+    const cleanup = new Cleanup();
+    cleanup.add(scratch.remove);
     try {
       const challenge = loopbackAddress();
       const httpPort = await freePort(challenge);
       const pebble = await startPebble({ httpPort, defaultAddress: challenge, reuseAuthorizations: 0 });
-      cleanup.push(pebble.close);
+      cleanup.add(pebble.close);
       const fleet = await startSimulatedFleet(hosts, simulator);
-      cleanup.push(fleet.close);
+      cleanup.add(fleet.close);
       const configPath = join(scratch.path, 'kacme.yaml');
       const identity = join(scratch.path, 'id_ed25519');
       await copyFile(fleet.identityFile, identity);
@@ -60,7 +62,7 @@ export const fleet: Benchmark = {
 
       const startMs = Date.now();
       const service = startService(options, configPath);
-      cleanup.push(service.stop);
+      cleanup.add(service.stop);
       const kacme = async (...args: string[]) => {
         const [program, all] = tied([options.command, '--config', configPath, ...args]);
         await run(program, all, { env: BARE_ENVIRONMENT, maxBuffer: 1 << 26 });
@@ -77,7 +79,7 @@ export const fleet: Benchmark = {
       const idle = await measureIdle(setting, options);
       return measuresOf(hosts, first, rollouts, idle);
     } finally {
-      for (let step = cleanup.pop(); step !== undefined; step = cleanup.pop()) await step();
+      await cleanup.close();
     }
   },
 };

@@ -3,6 +3,7 @@ import { chmod, copyFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { stringify } from 'yaml';
+import { Cleanup } from '../support/cleanup.ts';
 import { startFleet, type TestFleet } from '../support/fleet.ts';
 import { type HaproxyOptions, haproxyPaths } from '../support/haproxy.ts';
 import { freePort, loopbackAddress } from '../support/net.ts';
@@ -74,14 +75,13 @@ export interface Lab {
 
 export async function startLab({ hosts, identifiers, command, haproxy, front }: LabOptions): Promise<Lab> {
   const scratch = await scratchDirectory();
-  const cleanup = [scratch.remove];
-  const close = async () => {
-    for (let step = cleanup.pop(); step !== undefined; step = cleanup.pop()) await step();
-  };
+  const cleanup = new Cleanup();
+  cleanup.add(scratch.remove);
+  const { close } = cleanup;
   try {
     // An existing directory, at which each host sees its own files: so they make one pool, as in the field.
     const shared = await scratchDirectory();
-    cleanup.push(shared.remove);
+    cleanup.add(shared.remove);
     const seenAt = shared.path;
     if (!canHaveViews({ directory: scratch.path, at: seenAt })) {
       throw new Error(
@@ -95,14 +95,14 @@ export async function startLab({ hosts, identifiers, command, haproxy, front }: 
       seenAt,
       haproxy: { ...haproxy, httpPort, tlsPort, challengeBackend, started: false },
     }));
-    cleanup.push(fleet.close);
+    cleanup.add(fleet.close);
     const [first] = fleet.hosts;
     if (first === undefined) throw new RangeError('a lab has at least one host');
     const pebble = await startPebble({ httpPort, defaultAddress: first.address, reuseAuthorizations: 0 });
-    cleanup.push(pebble.close);
+    cleanup.add(pebble.close);
     const sshds = fleet.hosts.map(({ sshd: { address, port } }) => ({ address, port }));
     const standing = await front?.(sshds);
-    if (standing !== undefined) cleanup.push(standing.close);
+    if (standing !== undefined) cleanup.add(standing.close);
     const reached = standing?.endpoints ?? sshds;
 
     const identity = join(scratch.path, 'id_ed25519');

@@ -7,6 +7,7 @@ import { text } from 'node:stream/consumers';
 import { builtImage } from '../setup/built-images.mjs';
 import { BASE_IMAGES } from '../setup/containers.mjs';
 import { composePath } from '../setup/newer-debian.mjs';
+import { Cleanup } from './cleanup.ts';
 import { plainImage, sshImage } from './images.ts';
 import type { Finished } from './kacme.ts';
 import { startNetwork, type TestMachine } from './machines.ts';
@@ -51,27 +52,25 @@ export async function composeConfig(): Promise<ComposeConfig> {
  * own. Its images are there already: it could pull no base of theirs. Needs what `whyNoNetworks` says.
  */
 export async function startComposeLab(config: ComposeConfig): Promise<ComposeLab> {
-  const cleanup: (() => Promise<unknown>)[] = [];
-  const close = async () => {
-    for (let step = cleanup.pop(); step !== undefined; step = cleanup.pop()) await step();
-  };
+  const cleanup = new Cleanup();
+  const { close } = cleanup;
   try {
     const network = await startNetwork();
-    cleanup.push(network.close);
+    cleanup.add(network.close);
     const machine = await network.addMachine();
     const podman = await startPodman();
-    cleanup.push(podman.close);
+    cleanup.add(podman.close);
     await makeImages(podman, config);
     const socket = join(podman.directory, 'podman.sock');
     const engine = await startEngine(podman, machine, socket);
-    cleanup.push(engine.stop);
+    cleanup.add(engine.stop);
     const env = { DOCKER_HOST: `unix://${socket}`, KACME_LAB_ADDRESS: machine.address };
     const override = join(podman.directory, 'limits.json');
     await writeFile(override, JSON.stringify({ services: limits(config) }));
     const compose = (...args: string[]) => runCompose(['-f', override, ...args], env);
-    cleanup.push(() => compose('down', '--volumes', '--timeout', '3'));
+    cleanup.add(() => compose('down', '--volumes', '--timeout', '3'));
     const checks = runHealthchecks(podman, socket, config);
-    cleanup.push(checks.stop);
+    cleanup.add(checks.stop);
     const { address } = machine;
     const issuingRoot = () => rootAt(`https://${address}:15000/roots/0`);
     return { address, compose, issuingRoot, close, [Symbol.asyncDispose]: close };

@@ -1,3 +1,4 @@
+import { Cleanup } from './cleanup.ts';
 import { type HaproxyOptions, haproxyPaths, startHaproxy, type TestHaproxy } from './haproxy.ts';
 import { freePort, loopbackAddress } from './net.ts';
 import { labAccount } from './programs.ts';
@@ -33,15 +34,14 @@ export interface TestHost extends AsyncDisposable {
 export async function startHost(options: HostOptions = {}): Promise<TestHost> {
   const scratch = await scratchDirectory(labAccount());
   const address = options.address ?? loopbackAddress();
-  const cleanup = [scratch.remove];
-  const close = async () => {
-    for (let step = cleanup.pop(); step !== undefined; step = cleanup.pop()) await step();
-  };
+  const cleanup = new Cleanup();
+  cleanup.add(scratch.remove);
+  const { close } = cleanup;
   try {
     const { seenAt } = options;
     const directory = scratch.path;
     const haproxy = await startHaproxy({ ...options.haproxy, address, directory, seenAt });
-    cleanup.push(haproxy.close);
+    cleanup.add(haproxy.close);
     const { socketPath, masterSocketPath } = haproxyPaths(seenAt ?? directory);
     const port = options.sshd?.port ?? (await freePort(address));
     const sshd = await startSshd({
@@ -52,7 +52,7 @@ export async function startHost(options: HostOptions = {}): Promise<TestHost> {
       directory,
       seenAt,
     });
-    cleanup.push(sshd.close);
+    cleanup.add(sshd.close);
     const { certPath } = haproxy;
     return { address, directory, haproxy, sshd, certPath, close, [Symbol.asyncDispose]: close };
   } catch (error) {

@@ -3,6 +3,7 @@ import { chmod, mkdir } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { prepareKolla, type TestKolla } from './ansible.ts';
+import { Cleanup } from './cleanup.ts';
 import { haproxyCommand } from './haproxy-cli.ts';
 import { kollaHaproxyImage, kollaImage, kollaSshImage } from './images.ts';
 import type { Finished } from './kacme.ts';
@@ -84,16 +85,14 @@ export interface KollaLabOptions {
 
 /** Needs what `whyNoNetworks` says. */
 export async function startKollaLab(options: KollaLabOptions = {}): Promise<KollaLab> {
-  const cleanup: (() => PromiseLike<unknown>)[] = [];
-  const close = async () => {
-    for (let step = cleanup.pop(); step !== undefined; step = cleanup.pop()) await step();
-  };
+  const cleanup = new Cleanup();
+  const { close } = cleanup;
   try {
     const scratch = await scratchDirectory();
-    cleanup.push(scratch.remove);
+    cleanup.add(scratch.remove);
     await chmod(scratch.path, 0o711);
     const network = await startNetwork();
-    cleanup.push(network.close);
+    cleanup.add(network.close);
     const machines = [
       await network.addMachine(),
       await network.addMachine(),
@@ -107,17 +106,17 @@ export async function startKollaLab(options: KollaLabOptions = {}): Promise<Koll
         defaultAddress: externalAddress,
         reuseAuthorizations: 0,
       });
-      cleanup.push(ca.close);
+      cleanup.add(ca.close);
       await ca.setAddresses('internal.cloud.test', [internalAddress]);
       return { name, virtualAddress, ca };
     };
     const external = await side('cloud.test', externalAddress);
     const internal = await side('internal.cloud.test', internalAddress);
     const backend = await startBackend(network.address);
-    cleanup.push(backend.close);
+    cleanup.add(backend.close);
 
     const podman = await startPodman();
-    cleanup.push(podman.close);
+    cleanup.add(podman.close);
     for (const image of [kollaImage, kollaSshImage, kollaHaproxyImage]) await image(podman);
     const engines = join(scratch.path, 'engines');
     await mkdir(engines);
@@ -128,7 +127,7 @@ export async function startKollaLab(options: KollaLabOptions = {}): Promise<Koll
         machine,
         program: join(engines, name),
       });
-      cleanup.push(engine.close);
+      cleanup.add(engine.close);
       return controllerOf(name, machine, engine);
     };
     const controllers = [
@@ -170,7 +169,7 @@ export async function startKollaLab(options: KollaLabOptions = {}): Promise<Koll
         ...options.globals,
       },
     });
-    cleanup.push(() => kolla[Symbol.asyncDispose]());
+    cleanup.add(() => kolla[Symbol.asyncDispose]());
 
     let holder = machines[0];
     for (const address of [internalAddress, externalAddress]) await holder.take(address);

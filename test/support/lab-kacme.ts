@@ -1,3 +1,4 @@
+import { Cleanup } from './cleanup.ts';
 import { startFleet, type TestFleet } from './fleet.ts';
 import type { HaproxyOptions } from './haproxy.ts';
 import { freeEndpoint, type KacmeOptions, SEEN_AT, setUpKacme, type TestKacme } from './kacme.ts';
@@ -29,10 +30,8 @@ export interface LabKacme extends AsyncDisposable {
 
 /** A CA, hosts in one pool, and kacme: names resolve to the first host, whose HAProxy forwards challenges to kacme. */
 export async function labKacme(options: LabOptions = {}): Promise<LabKacme> {
-  const cleanup: (() => Promise<void>)[] = [];
-  const close = async () => {
-    for (let step = cleanup.pop(); step !== undefined; step = cleanup.pop()) await step();
-  };
+  const cleanup = new Cleanup();
+  const { close } = cleanup;
   try {
     const challengeListen = await freeEndpoint();
     const [httpPort, tlsPort] = await Promise.all([freePort(loopbackAddress()), freePort(loopbackAddress())]);
@@ -49,16 +48,16 @@ export async function labKacme(options: LabOptions = {}): Promise<LabKacme> {
         started: bundlePem !== undefined,
       },
     }));
-    cleanup.push(fleet.close);
+    cleanup.add(fleet.close);
     const pebble = await startPebble({
       ...options.pebble,
       httpPort,
       defaultAddress: fleet.hosts[0]?.address ?? '',
     });
-    cleanup.push(pebble.close);
+    cleanup.add(pebble.close);
     const { certificates = { site: ['site.test'] }, overlay = {} } = options;
     const kacme = await setUpKacme({ fleet, pebble, challengeListen, certificates, overlay });
-    cleanup.push(kacme.close);
+    cleanup.add(kacme.close);
     const [name = ''] = Object.values(certificates)[0] ?? [];
     const served = (servername = name) =>
       Promise.all(fleet.hosts.map(({ haproxy }) => haproxy.servedFingerprint256(servername)));
