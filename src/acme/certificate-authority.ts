@@ -261,10 +261,12 @@ class AcmeCertificateAuthority implements CertificateAuthority {
 
 /**
  * CAs have several words for a certificate that cannot be replaced (already, another account's, unknown), so any
- * refusal counts that the next order would not meet all the same.
+ * refusal counts that the next order would not meet all the same. Some call it their own failure (Pebble, for a serial
+ * number with a leading zero octet in DER), which no later order that names it would get past.
  */
 function mayRefuseReplaces(error: unknown): boolean {
   if (!(error instanceof AcmeProblemError)) return false;
   if (error.code === 'ERR_ACME_RATE_LIMITED' || error.code === 'ERR_ACME_PROFILE') return false;
+  if (error.type === 'serverInternal') return error.status === 500;
   return error.status >= 400 && error.status < 500 && error.type !== 'badNonce';
 }

@@ -145,6 +145,7 @@ describe('replaces', () => {
     { status: 409, type: 'alreadyReplaced' },
     { status: 404, type: 'malformed' },
     { status: 403, type: 'unauthorized' },
+    { status: 500, type: 'serverInternal' },
   ])('refused with $status $type is left out of a second order', async ({ status, type }, { signal }) => {
     const replaces = await issued(`${type.toLowerCase()}.test`, signal);
     const problem = JSON.stringify({ type: `urn:ietf:params:acme:error:${type}`, detail: 'no' });
