@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { loadRecord, renewalInfoRecord } from '../../src/app/records.ts';
 import { FileStateStore } from '../../src/store/file-store.ts';
@@ -6,6 +7,7 @@ import { realClock } from '../contract/real-clock.ts';
 import { eventually } from '../support/eventually.ts';
 import { type CaFault, type CaFront, startCaFront } from '../support/faulty-ca.ts';
 import { type LabKacme, labKacme } from '../support/lab-kacme.ts';
+import { pebbleCanReplace } from '../support/pebble.ts';
 import { selfSigned } from '../support/pem.ts';
 
 const DAY_MS = 86_400_000;
@@ -22,7 +24,9 @@ beforeAll(async () => {
   ca = await startCaFront(lab.pebble);
   const issuer = { directory: ca.directoryUrl, caFile: ca.caFile, timeout: '1s' };
   await lab.kacme.overlay({ issuers: { pebble: issuer } });
-  expect(await lab.kacme.run('renew')).toMatchObject({ status: 0 });
+  const { certPath = '' } = lab.fleet.hosts[0] ?? {};
+  do expect(await lab.kacme.run('renew', '--force')).toMatchObject({ status: 0 });
+  while (!pebbleCanReplace(await readFile(certPath, 'utf8')));
 });
 afterEach(() => ca.failWith(undefined));
 afterAll(async () => {

@@ -30,7 +30,8 @@ describe.each([
   });
 
   const revoked = () => acme.passed.filter(({ path }) => REVOKE.test(path)).map(({ status }) => status);
-  const ordered = () => acme.passed.filter(({ path }) => path === '/order-plz').length;
+  const ordered = () =>
+    acme.passed.filter(({ path, status }) => path === '/order-plz' && status === 201).length;
 
   function siteOf({ certificates }: Status): CertificateStatus {
     const [site] = certificates;

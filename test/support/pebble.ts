@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { request } from 'node:https';
 import { join } from 'node:path';
@@ -234,3 +235,10 @@ function httpsGet(url: string, ca: string): Promise<string> {
       .end();
   });
 }
+
+/**
+ * Whether Pebble finds the order of a certificate when another names it in `replaces`: it does not where DER begins the
+ * serial number with a zero octet, which RFC 9773 section 4.1 wants in the name; one of 256 is so.
+ */
+export const pebbleCanReplace = (bundlePem: string): boolean =>
+  Number.parseInt(new X509Certificate(bundlePem).serialNumber.slice(0, 2), 16) < 0x80;
