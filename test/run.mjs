@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process';
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ensureAll, launch, repository } from './setup/ensure.mjs';
+import { endItsProcesses, removeMounted } from './setup/leftovers.mjs';
 
 /**
  * `npm test`: set-up, then everything CI runs, up to the first stage that fails. Arguments go to vitest. The
@@ -52,7 +53,6 @@ for (const name of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
     running?.kill(name);
   });
 }
-process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
 
 /**
  * @param {{ name: string, command: string, args: readonly string[] }} stage
@@ -94,35 +94,44 @@ function readCounts() {
   };
 }
 
-/** @returns {string | undefined} */
-function leftBehind() {
+/** @returns {Promise<readonly string[]>} what the tests left, which is ended */
+async function endLeftovers() {
   const names = readdirSync(scratch).filter((name) => name.startsWith('kacme-'));
-  return names.length === 0 ? undefined : `${names.length} scratch directories: ${names.join(' ')}`;
+  const processes = await endItsProcesses(scratch);
+  return [...names.map((name) => `directory ${name}`), ...processes.map((command) => `process ${command}`)];
 }
 
-/**
- * @param {{ passed: number, failed: number, skipped?: number }} counts
- * @returns {number} the exit status
- */
-function conclude({ passed, failed, skipped = 0 }) {
-  process.stdout.write(`\n${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}\n`);
-  return failed === 0 ? 0 : 1;
-}
+/** @typedef {{ passed: number, failed: number, skipped?: number }} Counts */
 
-await launch(async () => {
+/** @returns {Promise<Counts | undefined>} undefined when interrupted */
+async function runAll() {
   process.stdout.write('== set-up\n');
   await ensureAll();
   for (const stage of STAGES) {
     const passed = await passes(stage);
-    if (interrupted !== undefined) return 130;
-    if (!passed) return conclude({ passed: 0, failed: 1 });
+    if (interrupted !== undefined) return undefined;
+    if (!passed) return { passed: 0, failed: 1 };
   }
   const passed = await passes(TESTS);
-  if (interrupted !== undefined) return 130;
+  const leftovers = await endLeftovers();
+  if (interrupted !== undefined) return undefined;
   const counts = readCounts();
-  const leftover = leftBehind();
-  if (leftover !== undefined) process.stdout.write(`\n== the tests left behind ${leftover}\n`);
+  if (leftovers.length > 0) process.stdout.write(`\n== the tests left behind:\n${leftovers.join('\n')}\n`);
   if (counts.passed + counts.failed === 0) process.stdout.write('\n== no test ran\n');
-  const unaccounted = !passed || leftover !== undefined || counts.passed === 0;
-  return conclude({ ...counts, failed: Math.max(counts.failed, unaccounted ? 1 : 0) });
+  const unaccounted = !passed || leftovers.length > 0 || counts.passed === 0;
+  return { ...counts, failed: Math.max(counts.failed, unaccounted ? 1 : 0) };
+}
+
+await launch(async () => {
+  /** @type {Counts | undefined} */
+  let counts;
+  try {
+    counts = await runAll();
+  } finally {
+    await removeMounted(scratch);
+  }
+  if (counts === undefined) return 130;
+  const { passed, failed, skipped = 0 } = counts;
+  process.stdout.write(`\n${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}\n`);
+  return failed === 0 ? 0 : 1;
 });

@@ -5,16 +5,15 @@ import {
   existsSync,
   mkdirSync,
   readdirSync,
-  readFileSync,
   renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { aptGet, asFlags, cacheDirectory, debianMirror, unprivileged } from './apt.mjs';
+import { afterItsProcesses, removeMounted } from './leftovers.mjs';
 import { withMachineLock } from './lock.mjs';
 import { SetupError } from './setup-error.mjs';
 
@@ -31,9 +30,6 @@ const APT = 'Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";\n';
 /** The line of docker/Dockerfile's NODE. */
 const NODE_LINE = '24';
 const NPM_LINE = '11';
-
-/** What a conmon does after its container takes a second on a busy machine. */
-const CLEANUP_MS = 60_000;
 
 const short = (/** @type {readonly string[]} */ parts) =>
   createHash('sha256').update(parts.join()).digest('hex').slice(0, 8);
@@ -211,42 +207,9 @@ export const buildFlags = (args) => [
 export async function removePodman(directory, options) {
   const { command, env } = podmanIn(directory, options);
   await run(command, ['rm', '--all', '--force', '--time', '0'], { env });
+  // A conmon outlives its container: it runs `podman container cleanup`, which mounts the store's directory again.
   await afterItsProcesses(directory);
-  const mounted = readFileSync('/proc/self/mounts', 'utf8')
-    .split('\n')
-    .map((line) => line.split(' ')[1] ?? '')
-    .filter((path) => path.startsWith(`${directory}/`));
-  for (const mount of mounted.reverse()) await run('umount', ['--lazy', mount]);
-  rmSync(directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
-}
-
-/**
- * A conmon outlives its container: it runs `podman container cleanup`, which mounts the store's directory again. Both
- * have the directory among their arguments.
- *
- * @param {string} directory
- */
-async function afterItsProcesses(directory) {
-  for (const until = performance.now() + CLEANUP_MS; ; await sleep(50)) {
-    const left = readdirSync('/proc').filter(
-      (pid) => /^\d+$/.test(pid) && argumentsOf(pid).some((argument) => argument.startsWith(`${directory}/`)),
-    );
-    if (left.length === 0) return;
-    if (performance.now() > until)
-      throw new Error(`processes of the Podman in ${directory} do not end: ${left.join(' ')}`);
-  }
-}
-
-/** @param {string} pid */
-function argumentsOf(pid) {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-  } catch (error) {
-    // It ended meanwhile.
-    if (error instanceof Error && 'code' in error && ['ENOENT', 'ESRCH'].includes(String(error.code)))
-      return [];
-    throw error;
-  }
+  await removeMounted(directory);
 }
 
 /**
