@@ -14,6 +14,11 @@ const KOLLA = {
   haproxy_backend_http_extra: [],
   haproxy_backend_tcp_extra: [],
   haproxy_health_check: 'check',
+  enable_memcached: true,
+  horizon_enable_tls_backend: false,
+  horizon_listen_port: '9',
+  // The names of hosts, too.
+  kolla_ansible_setup_gather_subset: '!all,min',
 };
 
 const skipped = source === undefined ? ' (KOLLA_ANSIBLE_SRC names no checkout of kolla-ansible)' : '';
@@ -25,7 +30,7 @@ test.skipIf(source === undefined).each([
   `Kolla's own templates lead challenges to kacme, $title${skipped}`,
   { timeout: 300_000 },
   async ({ globals }) => {
-    const cloud = await startCloud({ globals: { ...KOLLA, ...globals } });
+    const cloud = await startCloud({ groups: { horizon: ['ctl1'] }, globals: { ...KOLLA, ...globals } });
     onTestFinished(() => cloud[Symbol.asyncDispose]());
     const { kolla, httpPort, answer } = cloud;
     for (const template of [
@@ -44,6 +49,8 @@ test.skipIf(source === undefined).each([
     }
     const haproxy = await renderedHaproxy(kolla, 'ctl1');
     onTestFinished(() => haproxy[Symbol.asyncDispose]());
+    const checked = await haproxy.check();
+    expect(checked.status, checked.output).toBe(0);
     const running = await haproxy.start();
     onTestFinished(() => running.stop());
     for (const vip of [cloud.internalVip, cloud.externalVip])

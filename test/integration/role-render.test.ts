@@ -1,12 +1,12 @@
 import { execFile } from 'node:child_process';
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, onTestFinished, test } from 'vitest';
 import { parse } from 'yaml';
 import { type Outcome, type TestKolla, warningsIn } from '../support/ansible.ts';
 import { askForChallenge, type CloudOptions, startCloud, type TestCloud } from '../support/kolla-cloud.ts';
-import { renderedHaproxy } from '../support/kolla-haproxy.ts';
+import { type RenderedHaproxy, renderedHaproxy } from '../support/kolla-haproxy.ts';
 
 const run = promisify(execFile);
 const TIMEOUT = { timeout: 300_000 };
@@ -40,12 +40,18 @@ async function expectValidConfiguration(kolla: TestKolla, host: string): Promise
   expect(stdout).toContain('valid');
 }
 
+async function expectSound(haproxy: RenderedHaproxy): Promise<void> {
+  const { status, output } = await haproxy.check();
+  expect(status, output).toBe(0);
+}
+
 async function expectChallengesAnswered(
   { kolla, httpPort, answer }: TestCloud,
   vips: readonly string[],
 ): Promise<void> {
   const haproxy = await renderedHaproxy(kolla, 'ctl1');
   onTestFinished(() => haproxy[Symbol.asyncDispose]());
+  await expectSound(haproxy);
   const running = await haproxy.start();
   onTestFinished(() => running.stop());
   for (const vip of vips) expect(await askForChallenge(vip, httpPort)).toEqual({ status: 200, body: answer });
@@ -101,8 +107,7 @@ test(
       );
       const haproxy = await renderedHaproxy(kolla, name);
       onTestFinished(() => haproxy[Symbol.asyncDispose]());
-      const { status, output } = await haproxy.check();
-      expect(status, output).toBe(0);
+      await expectSound(haproxy);
     }
     const done = (await kolla.actions('ctl1')).map(({ action, name }) => `${action} ${name}`);
     expect(done).toEqual([
@@ -212,65 +217,10 @@ test(
     expect(await kolla.read('ctl1', 'haproxy/services.d/kacme.cfg')).toContain('bind [fd00::20]:');
     const haproxy = await renderedHaproxy(kolla, 'ctl1');
     onTestFinished(() => haproxy[Symbol.asyncDispose]());
-    const { status, output } = await haproxy.check();
-    expect(status, output).toBe(0);
+    await expectSound(haproxy);
 
     const checked = await kolla.play(['prepare.yml', 'kacme.yml'], 'deploy', '--check');
     expect(changes(expectDone(checked)), checked.output).toBe(0);
-  },
-);
-
-test(
-  "what is added to or taken from the operator's own lists of HAProxy later is rendered, beside the route of kacme",
-  TIMEOUT,
-  async () => {
-    const { kolla } = await cloudOf({ globals: { enable_horizon: false } });
-    const prepared = join(kolla.path, 'etc/globals.d/kacme.yml');
-    const kollas = ['option httplog', 'option forwardfor'];
-    const route = 'use_backend kacme_challenge_back if { path_beg /.well-known/acme-challenge/ }';
-    const write = (path: string, globals: object) =>
-      writeFile(join(kolla.path, 'etc', path), JSON.stringify(globals));
-    const lists = async () => {
-      expectDone(await kolla.play('prepare.yml', 'config'));
-      const { haproxy_frontend_http_extra: http, haproxy_frontend_redirect_extra: redirect } = parse(
-        await readFile(prepared, 'utf8'),
-      );
-      return { http, redirect };
-    };
-    const globals = JSON.parse(await readFile(join(kolla.path, 'etc/globals.yml'), 'utf8'));
-    expect(await lists()).toEqual({ http: [...kollas, route], redirect: [route] });
-
-    await write('globals.yml', {
-      ...globals,
-      haproxy_frontend_http_extra: [...kollas, 'timeout client 5m'],
-      haproxy_frontend_redirect_extra: ['option dontlognull'],
-    });
-    await write('globals.d/site.json', { of_a_role: '{{ another_of_that_role }}' });
-    const added = { http: [...kollas, 'timeout client 5m', route], redirect: ['option dontlognull', route] };
-    expect(await lists()).toEqual(added);
-    kolla.useAnsible('2.14');
-    expect(changes(expectDone(await kolla.play('prepare.yml', 'config')))).toBe(0);
-    expect(await lists()).toEqual(added);
-
-    await write('globals.yml', globals);
-    await write('globals.d/a.yml', { haproxy_frontend_redirect_extra: ['option tcp-smart-accept'] });
-    expect(await lists()).toEqual({
-      http: [...kollas, route],
-      redirect: ['option tcp-smart-accept', route],
-    });
-
-    await rm(prepared);
-    await rm(join(kolla.path, 'etc/globals.d/a.yml'));
-    const { status, output } = await kolla.play(
-      'prepare.yml',
-      'config',
-      '-e',
-      '{"haproxy_frontend_http_extra":["option logasap"]}',
-    );
-    expect(status, output).not.toBe(0);
-    expect(output.replaceAll('\\"', '"')).toContain(
-      'write it there, such as haproxy_frontend_http_extra: ["option logasap"]',
-    );
   },
 );
 

@@ -10,7 +10,7 @@ import { scratchDirectory } from './scratch.ts';
 
 /** The HAProxy that Kolla would run on a host with what was rendered for it. */
 export interface RenderedHaproxy extends AsyncDisposable {
-  /** `haproxy -c`. */
+  /** `haproxy -c`, which a warning fails, too. */
   check(): Promise<Outcome>;
   start(): Promise<RunningProcess>;
 }
@@ -42,7 +42,7 @@ export async function renderedHaproxy(kolla: TestKolla, host: string): Promise<R
   return {
     check: () =>
       new Promise((resolve) => {
-        execFile(haproxy, ['-c', ...files], { env }, (error, stdout, stderr) =>
+        execFile(haproxy, ['-c', '-dW', ...files], { env }, (error, stdout, stderr) =>
           resolve({ status: error === null ? 0 : Number(error.code ?? 1), output: stdout + stderr }),
         );
       }),
