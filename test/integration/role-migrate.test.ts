@@ -167,10 +167,10 @@ test("Kolla's haproxy_ssh is given the directory of the certificates, once", TIM
 });
 
 test(
-  'what lego does not have is named first; a controller that is down is a warning, there and back',
+  'what lego does not have is named first; a controller that is down is a warning, one that is left out another, there and back',
   TIMEOUT,
   async () => {
-    const { cloud, fails, works, doings } = await cloudWithLego(['external'], { controllers: 2 });
+    const { cloud, fails, works, doings } = await cloudWithLego(['external'], { controllers: 3 });
     const { kolla } = cloud;
     await works('prepare.yml', 'config');
     await startVerification(cloud);
@@ -186,16 +186,17 @@ test(
     expect(await doings()).toEqual([]);
 
     const narrowed = ['-e', JSON.stringify({ kacme_lego_directories: ['external'] })];
-    expect(await works('migrate.yml', 'deploy', ...narrowed)).toContain(
-      'WARNING: ctl2 was not reached, and lego is still there',
-    );
+    const migrated = await works('migrate.yml', 'deploy', ...narrowed, '--limit', 'ctl1,ctl2');
+    expect(migrated).toContain('WARNING: ctl2 was not reached, and lego is still there');
+    expect(migrated).toContain('WARNING: ctl3 was left out by --limit: lego was not stopped there');
+    expect(migrated).not.toContain('ctl3 was not reached');
     expect((await kolla.actions('ctl1'))[0]?.command).toContain('kacme adopt external --complete');
     expect(await kolla.containers('ctl1')).toEqual(['haproxy', 'haproxy_ssh', 'kacme']);
 
     await kolla.setDown(['ctl1']);
-    expect(await works('rollback.yml')).toContain(
-      'WARNING: ctl1 was not reached: what kacme has there starts with the host',
-    );
+    const back = await works('rollback.yml', 'deploy', '--limit', 'ctl1,ctl3');
+    expect(back).toContain('WARNING: ctl1 was not reached: what kacme has there starts with the host');
+    expect(back).toContain('WARNING: ctl2 was left out by --limit: what kacme has there goes on');
   },
 );
 
