@@ -1,3 +1,4 @@
+import { createPrivateKey, type KeyObject } from 'node:crypto';
 import ssh2, { type ParsedKey } from 'ssh2';
 import { KacmeError } from '../domain/errors.ts';
 import type { SecretRef } from '../domain/model.ts';
@@ -13,7 +14,9 @@ export async function readIdentity(
   readSecret: ReadSecret,
   { signal }: { signal: AbortSignal },
 ): Promise<ParsedKey> {
-  const parsed = ssh2.utils.parseKey(await readSecret(ref, { signal }));
+  const text = await readSecret(ref, { signal });
+  if (text.includes('-----BEGIN ENCRYPTED PRIVATE KEY-----')) throw encrypted(ref);
+  const parsed = ssh2.utils.parseKey(withoutPkcs8(text) ?? text);
   // A multi-key file is parsed into an array, which the library's types leave out.
   const key = Array.isArray(parsed) ? (parsed[0] as ParsedKey | Error) : parsed;
   if (key instanceof Error) {
@@ -24,6 +27,27 @@ export async function readIdentity(
   }
   if (!key.isPrivateKey()) throw unusable(ref, 'it is a public key: the private one is needed');
   return key;
+}
+
+/**
+ * The same key in the older form of its type, which ssh2 knows; undefined when it is not in PKCS #8 (RFC 5958), or of a type
+ * that has no older form. kolla-genpwd writes PKCS #8, and so does `openssl genpkey`.
+ */
+function withoutPkcs8(text: string): string | undefined {
+  if (!text.includes('-----BEGIN PRIVATE KEY-----')) return undefined;
+  const key = privateKeyOf(text);
+  if (key?.asymmetricKeyType === 'rsa') return key.export({ type: 'pkcs1', format: 'pem' }).toString();
+  if (key?.asymmetricKeyType === 'ec') return key.export({ type: 'sec1', format: 'pem' }).toString();
+  return undefined;
+}
+
+function privateKeyOf(text: string): KeyObject | undefined {
+  try {
+    return createPrivateKey(text);
+  } catch {
+    // Whoever asked says what is expected; this error may quote what it read.
+    return undefined;
+  }
 }
 
 const encrypted = (ref: SecretRef): KacmeError =>

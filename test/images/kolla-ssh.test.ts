@@ -1,11 +1,18 @@
-import { chmod, copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { generateKeyPairSync } from 'node:crypto';
+import { once } from 'node:events';
+import { chmod, chown, copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { connect, createServer } from 'node:net';
 import { basename, join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { whyNoContainers } from '../setup/containers.mjs';
 import { kollaSshImage } from '../support/images.ts';
 import { heldMandate } from '../support/mandate.ts';
 import { freePort, loopbackAddress } from '../support/net.ts';
 import { startPodman, type TestPodman } from '../support/podman.ts';
+import { programs } from '../support/programs.ts';
 import { scratchDirectory } from '../support/scratch.ts';
 import { openSession, sshTarget } from '../support/ssh-target.ts';
 import { createIdentity } from '../support/sshd.ts';
@@ -13,6 +20,21 @@ import { createIdentity } from '../support/sshd.ts';
 const templates = join(import.meta.dirname, '../../roles-adapter/roles/kacme/templates');
 const CONFIG_FILES = '/var/lib/kolla/config_files';
 const CERTIFICATES = '/etc/haproxy/certificates';
+const SOCKETS = '/var/lib/kolla/haproxy';
+/** In Kolla's images. */
+const KOLLA_GID = 42400;
+
+/** What Kolla's image does before its sshd starts. */
+const HAPROXY_SSH = join(import.meta.dirname, 'kolla-haproxy-ssh/extend_start.sh');
+
+const run = promisify(execFile);
+
+const isListening = (port: number, address: string) =>
+  new Promise<boolean>((resolve) => {
+    const socket = connect(port, address, () => resolve(true));
+    socket.once('error', () => resolve(false));
+    socket.once('connect', () => socket.destroy());
+  });
 
 const obstacle = await whyNoContainers();
 
@@ -99,6 +121,78 @@ describe.skipIf(obstacle !== undefined)(
       expect(await sshd.exec('cat', '/var/log/kolla/kacme_ssh/kacme_ssh.log')).toMatchObject({
         stdout: expect.stringContaining('Server listening on'),
       });
+    });
+
+    test("Kolla's own haproxy_ssh lets kacme in with the key of passwords.yml, to all that it needs there", async () => {
+      const scratch = await scratchDirectory();
+      onTestFinished(scratch.remove);
+      const at = (...names: string[]) => join(scratch.path, ...names);
+      const address = loopbackAddress();
+      const port = await freePort(address);
+      await mkdir(at('kolla'));
+      await mkdir(at('sockets'));
+      await chmod(scratch.path, 0o711);
+      // As kolla-genpwd makes it.
+      const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 3072 });
+      await writeFile(at('id'), privateKey.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600 });
+      const { sshKeygen, env } = programs();
+      const publicKey = await run(sshKeygen, ['-y', '-f', at('id')], { env: { ...env } });
+      await writeFile(at('kolla/id_rsa.pub'), publicKey.stdout);
+      // As Kolla Ansible renders it: what is not said is sshd's own default.
+      await writeFile(at('kolla/sshd_config'), `Port ${port}\nListenAddress ${address}\nUsePAM yes\n`);
+      const config = {
+        command: '/usr/sbin/sshd -D',
+        config_files: [
+          {
+            source: `${CONFIG_FILES}/sshd_config`,
+            dest: '/etc/ssh/sshd_config',
+            owner: 'root',
+            perm: '0600',
+          },
+          {
+            source: `${CONFIG_FILES}/id_rsa.pub`,
+            dest: '/var/lib/haproxy/.ssh/authorized_keys',
+            owner: 'haproxy',
+            perm: '0600',
+          },
+        ],
+      };
+      await writeFile(at('kolla/config.json'), JSON.stringify(config));
+      // HAProxy's socket is for Kolla's group.
+      const haproxy = createServer((socket) => socket.end('HAProxy')).listen(at('sockets/haproxy.sock'));
+      await once(haproxy, 'listening');
+      onTestFinished(() => void haproxy.close());
+      await chown(at('sockets/haproxy.sock'), 0, KOLLA_GID);
+      await chmod(at('sockets/haproxy.sock'), 0o660);
+
+      const sshd = await podman.start({
+        image,
+        flags: [
+          ...['--user', 'root', '-e', 'KOLLA_CONFIG_STRATEGY=COPY_ALWAYS'],
+          ...['-v', `${at('kolla')}:${CONFIG_FILES}:ro`, '-v', `${at('sockets')}:${SOCKETS}`],
+          ...['-v', `${HAPROXY_SSH}:/usr/local/bin/kolla_extend_start:ro`],
+        ],
+        ready: () => isListening(port, address),
+      });
+      onTestFinished(() => sshd.stop());
+      // What the role asks of it.
+      const hostKey = await sshd.exec('cat', '/etc/ssh/ssh_host_ed25519_key.pub');
+      await writeFile(at('known_hosts'), `[${address}]:${port} ${hostKey.stdout}`);
+      await sshd.exec('chown', '-c', 'haproxy:', CERTIFICATES);
+      const { pool, host } = sshTarget(
+        { address, port, user: 'haproxy', identityFile: at('id'), knownHostsFile: at('known_hosts') },
+        { sftp: { exec: '/usr/lib/openssh/sftp-server' } },
+      );
+      const options = { signal: AbortSignal.timeout(20_000), mandate: heldMandate() };
+      const session = await openSession(pool, host, options);
+      onTestFinished(() => session.close());
+
+      await session.createFile(`${CERTIFICATES}/draft`, Buffer.from('a bundle'), options);
+      await session.rename(`${CERTIFICATES}/draft`, `${CERTIFICATES}/haproxy.pem`, options);
+      const written = await session.stat(`${CERTIFICATES}/haproxy.pem`, options);
+      expect(written).toMatchObject({ uid: 42454, gid: 42454, mode: 0o600 });
+      const socket = await session.connectSocket(`${SOCKETS}/haproxy.sock`, options);
+      expect(await text(socket)).toBe('HAProxy');
     });
   },
 );

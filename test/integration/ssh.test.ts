@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { generateKeyPairSync } from 'node:crypto';
 import { appendFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
@@ -164,15 +165,34 @@ describe('the login', () => {
     await connect(server);
   });
 
+  test.each([
+    { form: 'RSA', generate: () => generateKeyPairSync('rsa', { modulusLength: 2048 }) },
+    { form: 'ECDSA', generate: () => generateKeyPairSync('ec', { namedCurve: 'P-256' }) },
+  ])('succeeds with an identity in PKCS #8, as kolla-genpwd writes it: $form', async ({ generate }) => {
+    const scratch = await scratchDirectory();
+    onTestFinished(scratch.remove);
+    const identityFile = join(scratch.path, 'pkcs8');
+    const pem = generate().privateKey.export({ type: 'pkcs8', format: 'pem' });
+    await writeFile(identityFile, pem, { mode: 0o600 });
+    const { sshKeygen, env } = programs();
+    const { stdout: publicKey } = await run(sshKeygen, ['-y', '-f', identityFile], { env: { ...env } });
+    await connect(await sshd({ identity: { identityFile, publicKey: publicKey.trim() } }));
+  });
+
   test('is not tried with an identity that cannot be used, and no message quotes it', async () => {
     const server = await sshd();
     const { sshKeygen, env } = programs();
+    const withPassphrase = join(home(server), 'pkcs8-encrypted');
+    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    const cipher = { cipher: 'aes-256-cbc', passphrase: 'passphrase' };
+    await writeFile(withPassphrase, privateKey.export({ type: 'pkcs8', format: 'pem', ...cipher }));
     const encrypted = join(home(server), 'encrypted');
     await run(sshKeygen, ['-q', '-t', 'ed25519', '-N', 'passphrase', '-f', encrypted], { env: { ...env } });
     const noKey = join(home(server), 'no-key');
     await writeFile(noKey, 'SECRET-CONTENT\n');
     for (const [file, words] of [
       [encrypted, 'it is protected by a passphrase'],
+      [withPassphrase, 'it is protected by a passphrase'],
       [`${encrypted}.pub`, 'it is a public key'],
       [noKey, 'it is not a private key SSH knows'],
     ] as const) {
