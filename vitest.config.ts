@@ -1,12 +1,13 @@
 import { defineConfig } from 'vitest/config';
 
 /** Tests that start servers: these take their programs from the lab, and must give everything back. */
+// Against hanging only: a busy machine may take its time.
+const bounds = { testTimeout: 90_000, hookTimeout: 90_000 };
+
 const withServers = {
   globalSetup: 'test/setup/vitest-lab.mjs',
   setupFiles: 'test/setup/leaks.ts',
-  // Against hanging only: a busy machine may take its time.
-  testTimeout: 90_000,
-  hookTimeout: 90_000,
+  ...bounds,
 };
 
 export default defineConfig({
@@ -16,7 +17,7 @@ export default defineConfig({
     maxWorkers: '100%',
     projects: [
       // They share nothing but the process: without a fresh one for each file they take a third of the time.
-      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], isolate: false } },
+      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], isolate: false, ...bounds } },
       { test: { name: 'contract', include: ['test/contract/**/*.test.ts'], ...withServers } },
       { test: { name: 'integration', include: ['test/integration/**/*.test.ts'], ...withServers } },
       {
