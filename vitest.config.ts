@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 /** Tests that start servers: these take their programs from the lab, and must give everything back. */
 // Against hanging only: a busy machine may take its time.
-const bounds = { testTimeout: 90_000, hookTimeout: 90_000 };
+const bounds = { testTimeout: 180_000, hookTimeout: 180_000 };
 
 const withServers = {
   globalSetup: 'test/setup/vitest-lab.mjs',

@@ -1,7 +1,7 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { accountRecord, loadRecord } from '../../src/app/records.ts';
 import type { AccountChange, AccountView } from '../../src/domain/account.ts';
 import { accountKeyFacts } from '../../src/domain/account-key.ts';
@@ -43,6 +43,12 @@ describe.each([
   });
 
   const account = (...args: string[]) => lab.kacme.run('account', ...args);
+
+  async function serve() {
+    const service = await lab.kacme.serve();
+    onTestFinished(() => service.stop());
+    return service;
+  }
 
   async function shown(): Promise<AccountView> {
     const { stdout, stderr } = await account('show', '--json');
@@ -131,7 +137,7 @@ describe.each([
   });
 
   test('rollover goes through the running service, which goes on with the new key', async () => {
-    const service = await lab.kacme.serve();
+    const service = await serve();
     await lab.kacme.settled();
     const before = await shown();
     const { account: after } = await changed('rollover', 'pebble');
@@ -143,7 +149,7 @@ describe.each([
   });
 
   test('rollover waits for an order under way', async () => {
-    const service = await lab.kacme.serve();
+    await serve();
     await lab.kacme.settled();
     const { reached, release } = acme.hold(/^\/finalize-order\//, 'before');
     const renewal = lab.kacme.run('renew', '--force');
@@ -158,14 +164,13 @@ describe.each([
     const paths = acme.passed.map(({ path }) => path);
     const finalized = paths.findLastIndex((path) => path.startsWith('/finalize-order/'));
     expect(paths.findLastIndex((path) => KEY_CHANGE.test(path))).toBeGreaterThan(finalized);
-    await service.stop();
   });
 
   test.each<{ at: string; side: Side }>([
     { at: 'before the CA has the request', side: 'before' },
     { at: 'before the answer of the CA', side: 'after' },
   ])('rollover killed with SIGKILL $at is finished by the next start', async ({ side }) => {
-    const service = await lab.kacme.serve();
+    const service = await serve();
     await lab.kacme.settled();
     const before = await shown();
     const { reached, release } = acme.hold(KEY_CHANGE, side);
@@ -179,13 +184,12 @@ describe.each([
     expect(between).toMatchObject({ state: 'valid', url: before.url });
     expect(between.notes).toEqual([expect.stringContaining('not finished')]);
 
-    const restarted = await lab.kacme.serve();
+    const restarted = await serve();
     await renews();
     await restarted.logged('account key changed');
     const after = await shown();
     expect(after).toMatchObject({ state: 'valid', url: before.url, notes: [] });
     expect(after.key?.thumbprint).not.toBe(before.key?.thumbprint);
-    await restarted.stop();
   });
 
   test('deactivate needs --yes', async () => {
@@ -195,7 +199,7 @@ describe.each([
   });
 
   test('after deactivate nothing is ordered and nothing registered until register makes another account', async () => {
-    const service = await lab.kacme.serve();
+    const service = await serve();
     await lab.kacme.settled();
     const before = await shown();
     expect((await changed('deactivate', 'pebble', '--yes')).account.state).toBe('deactivated');

@@ -48,7 +48,7 @@ test('kacme killed while it changes several hosts, each at another step: all con
   expect(await renewal.finished).toMatchObject({ status: 1 });
 
   await kacme.serve();
-  const { certificates } = await kacme.settled(30_000);
+  const { certificates } = await kacme.settled();
   expect(new Set(await lab.served())).toEqual(new Set([certificates[0]?.fingerprint256]));
   for (const { certPath, haproxy } of fleet.hosts) {
     await eventually('nothing is left beside the bundle', async () =>
@@ -90,6 +90,6 @@ async function stopEachAtItsStep(
     if (waited === 'stopped' && awaited) return { renewal, release };
     release();
     await renewal.finished;
-    await kacme.settled(30_000);
+    await kacme.settled();
   }
 }

@@ -84,7 +84,7 @@ export async function setUpKacme(options: KacmeOptions): Promise<TestKacme> {
     if (stdout === '') throw new Error(`kacme status ended with ${status}: ${stderr}`);
     return JSON.parse(stdout) as Status;
   };
-  const settled = async (timeoutMs = 15_000) => {
+  const settled = async (timeoutMs = 30_000) => {
     let last: Status | undefined;
     const look = async () => {
       // A process for each look would take more of the machine than what is waited for.
@@ -214,7 +214,7 @@ async function startService(args: readonly string[], operations: string): Promis
       .split('\n')
       .filter((line) => line.startsWith('{') && line.endsWith('}'))
       .map((line) => JSON.parse(line) as LogLine);
-  const logged = async (msg: string, fields: Readonly<Record<string, unknown>> = {}, timeoutMs = 15_000) => {
+  const logged = async (msg: string, fields: Readonly<Record<string, unknown>> = {}, timeoutMs = 30_000) => {
     const matches = (line: LogLine) =>
       line.msg === msg && Object.entries(fields).every(([name, value]) => line[name] === value);
     try {
