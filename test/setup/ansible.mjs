@@ -42,7 +42,8 @@ export function ansiblePaths(core = '2.19') {
   return {
     python: SYSTEM_PYTHON,
     bin: roots.map((unpacked) => join(unpacked, 'usr/bin')),
-    env: { PYTHONPATH: roots.map(modulesIn).join(':') },
+    // They come without bytecode, which the packages would make when they are installed: the first run leaves it beside them.
+    env: { PYTHONPATH: roots.map(modulesIn).join(':'), PYTHONDONTWRITEBYTECODE: '' },
   };
 }
 
