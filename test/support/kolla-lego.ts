@@ -57,6 +57,8 @@ async function startLego({ address, engine, volume }: Controller): Promise<void>
     await must(
       engine(
         ...['run', '--detach', '--name', name, '--volume', 'letsencrypt:/etc/letsencrypt'],
+        // As the first process of a container these take no notice of SIGTERM; Kolla's have an init that sees to it.
+        ...['--stop-signal', 'KILL'],
         ...['localhost/kacme-lab/base:latest', ...command(address)],
       ),
     );
