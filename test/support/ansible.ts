@@ -3,9 +3,11 @@ import { existsSync } from 'node:fs';
 import { chmod, cp, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { afterAll } from 'vitest';
 import { stringify } from 'yaml';
 import { type AnsibleCore, ansiblePaths, mitogenStrategies } from '../setup/ansible.mjs';
 import { programs } from './programs.ts';
+import { type ResidentAnsible, startResidentAnsible } from './resident-ansible.ts';
 import { scratchDirectory } from './scratch.ts';
 
 const repository = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
@@ -124,14 +126,11 @@ export async function prepareKolla(options: KollaOptions): Promise<TestKolla> {
   const { path } = scratch;
   let { ansibleCore = '2.19' } = options;
   const at = (...parts: readonly string[]) => join(path, ...parts);
-  await Promise.all(['state', 'hosts', 'bin', 'tmp'].map((name) => mkdir(at(name))));
+  await Promise.all(['state', 'hosts', 'bin'].map((name) => mkdir(at(name))));
   await mkdir(at('etc/globals.d'), { recursive: true });
   // As an operator does it: Kolla Ansible's directories beside the playbooks of the collection.
   await cp(standin, at('playbooks'), { recursive: true });
   await cp(join(collectionPath, 'playbooks'), at('playbooks'), { recursive: true });
-  // Where Ansible looks for it.
-  await mkdir(at('collections/ansible_collections/kacme'), { recursive: true });
-  await symlink(collectionPath, at('collections/ansible_collections/kacme/kolla'));
   const engine = options.engines === undefined ? ENGINE : await readFile(join(standin, 'bin/engine'));
   for (const name of ['docker', 'podman']) await writeFile(at('bin', name), engine, { mode: 0o755 });
   for (const { name } of options.controllers) {
@@ -139,24 +138,11 @@ export async function prepareKolla(options: KollaOptions): Promise<TestKolla> {
     await writeFile(python, `#!/bin/sh\nexport STANDIN_HOST=${name}\nexec /usr/bin/python3 "$@"\n`);
     await chmod(python, 0o755);
   }
-  const { ssh, sshKeygen } = programs();
   const env = {
-    PATH: [at('bin'), dirname(sshKeygen), dirname(ssh)].join(':'),
-    ANSIBLE_HOME: at('tmp'),
-    ANSIBLE_LOCAL_TEMP: at('tmp'),
-    ANSIBLE_REMOTE_TEMP: at('tmp'),
-    ANSIBLE_COLLECTIONS_PATH: at('collections'),
-    ANSIBLE_PIPELINING: '1',
-    ANSIBLE_NOCOLOR: '1',
-    ANSIBLE_RETRY_FILES_ENABLED: '0',
-    ANSIBLE_HOST_KEY_CHECKING: '0',
-    ANSIBLE_TIMEOUT: '3',
-    ANSIBLE_GATHERING: 'explicit',
-    ANSIBLE_FORKS: '6',
+    PATH: [at('bin'), pathOfAnsible()].join(':'),
     STANDIN_STATE: at('state'),
     STANDIN_COMMANDS: at('commands'),
     ...(options.engines === undefined ? {} : { STANDIN_ENGINES: options.engines }),
-    LD_LIBRARY_PATH: programs().env['LD_LIBRARY_PATH'] ?? '',
   };
   const writeInventory = (down: readonly string[]) =>
     writeFile(at('inventory.yml'), stringify(inventoryOf(options, at, down)));
@@ -167,19 +153,24 @@ export async function prepareKolla(options: KollaOptions): Promise<TestKolla> {
   await setGlobals(options.globals);
   const play = async (playbooks: string | readonly string[], action: string, ...args: string[]) => {
     const others = (await readdir(at('etc/globals.d'))).toSorted().map((name) => join('globals.d', name));
-    return runAnsibleTool(
-      'ansible-playbook',
-      [
-        '-i',
-        at('inventory.yml'),
-        ...['globals.yml', ...others].flatMap((file) => ['-e', `@${at('etc', file)}`]),
-        '-e',
-        JSON.stringify({ kolla_action: action, CONFIG_DIR: at('etc'), standin_hosts: at('hosts') }),
-        ...args,
-        ...[playbooks].flat().map((name) => at('playbooks', name)),
-      ],
-      { cwd: path, env: { ...env, ...ENVIRONMENTS[ansibleCore] }, ansibleCore },
-    );
+    const words = [
+      ...['-i', at('inventory.yml')],
+      ...['globals.yml', ...others].flatMap((file) => ['-e', `@${at('etc', file)}`]),
+      '-e',
+      JSON.stringify({ kolla_action: action, CONFIG_DIR: at('etc'), standin_hosts: at('hosts') }),
+      ...args,
+      ...[playbooks].flat().map((name) => at('playbooks', name)),
+    ];
+    if (ansibleCore === '2.19') {
+      const { status, stdout, stderr } = await (await resident()).play({ args: words, cwd: path, env });
+      return { status, output: stdout + stderr };
+    }
+    const settings = await settingsIn(path, ansibleCore);
+    return runAnsibleTool('ansible-playbook', words, {
+      cwd: path,
+      env: { ...settings, ...env },
+      ansibleCore,
+    });
   };
   const stateOf = async (host: string): Promise<StandinState> =>
     JSON.parse(await readFile(at('state', `${host}.json`), 'utf8'));
@@ -203,6 +194,56 @@ export async function prepareKolla(options: KollaOptions): Promise<TestKolla> {
     mark: (name, text = '') => writeFile(at('state', name), text),
     unmark: (name) => rm(at('state', name)),
     [Symbol.asyncDispose]: scratch.remove,
+  };
+}
+
+let started: Promise<ResidentAnsible & { remove(): Promise<void> }> | undefined;
+
+/** One for all playbooks of a test file. */
+const resident = () => {
+  started ??= (async () => {
+    const { path, remove } = await scratchDirectory();
+    const settings = await settingsIn(path, '2.19');
+    return { ...startResidentAnsible({ ...settings, PATH: pathOfAnsible() }, path), remove };
+  })();
+  return started;
+};
+
+afterAll(async () => {
+  const ansible = await started;
+  await ansible?.close();
+  await ansible?.remove();
+});
+
+function pathOfAnsible(): string {
+  const { ssh, sshKeygen } = programs();
+  const { PATH = '/usr/bin:/bin' } = process.env;
+  return [dirname(sshKeygen), dirname(ssh), PATH].join(':');
+}
+
+/** Has Ansible keep what it writes below this directory. */
+async function settingsIn(path: string, core: AnsibleCore): Promise<Readonly<Record<string, string>>> {
+  const at = (...parts: readonly string[]) => join(path, ...parts);
+  await mkdir(at('tmp'), { recursive: true });
+  // Where Ansible looks for it.
+  await mkdir(at('collections/ansible_collections/kacme'), { recursive: true });
+  const collection = at('collections/ansible_collections/kacme/kolla');
+  if (!existsSync(collection)) await symlink(collectionPath, collection);
+  return {
+    LC_ALL: 'C.UTF-8',
+    ANSIBLE_HOME: at('tmp'),
+    ANSIBLE_LOCAL_TEMP: at('tmp'),
+    ANSIBLE_REMOTE_TEMP: at('tmp'),
+    ANSIBLE_COLLECTIONS_PATH: at('collections'),
+    ANSIBLE_PIPELINING: '1',
+    ANSIBLE_NOCOLOR: '1',
+    ANSIBLE_RETRY_FILES_ENABLED: '0',
+    ANSIBLE_HOST_KEY_CHECKING: '0',
+    ANSIBLE_TIMEOUT: '3',
+    ANSIBLE_GATHERING: 'explicit',
+    ANSIBLE_FORKS: '6',
+    LD_LIBRARY_PATH: programs().env['LD_LIBRARY_PATH'] ?? '',
+    ...ENVIRONMENTS[core],
   };
 }
 
