@@ -200,6 +200,29 @@ test(
   },
 );
 
+test(
+  'a lego without a certificate goes without anything to take over, once that is said',
+  TIMEOUT,
+  async () => {
+    const { cloud, fails, works, doings } = await cloudWithLego([]);
+    await works('prepare.yml', 'config');
+    await startVerification(cloud);
+    await cloud.makeRoom();
+    const said = await fails('kacme.yml', 'precheck');
+    expect(said).toContain(
+      "lego's volume on ctl1 has no certificate, so there is nothing to take over; to have kacme order external, internal, write kacme_lego_directories: []",
+    );
+    expect(said).not.toContain('kacme_managed_certs: []');
+
+    await works('migrate.yml', 'deploy', '-e', JSON.stringify({ kacme_lego_directories: [] }));
+    expect(await doings()).toEqual([
+      ...LEGO.map((name) => `stop_and_remove_container ${name}`),
+      'start_container bootstrap_kacme',
+      'recreate_or_restart_container kacme',
+    ]);
+  },
+);
+
 test('prechecks note a CA other than that of lego, whose account is not taken over', TIMEOUT, async () => {
   const { works } = await cloudWithLego(['external', 'internal'], {
     globals: {
