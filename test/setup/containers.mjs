@@ -55,6 +55,9 @@ export function ipCommand() {
   return { command: ip, env: { LD_LIBRARY_PATH: libraryPath } };
 }
 
+/** What runs a container for an engine. */
+export const runcPath = () => tools().runc;
+
 /** @returns {ContainerTools} */
 function tools(root = toolsDirectory()) {
   const triplet = readdirSync(join(root, 'usr/lib')).find((name) => name.endsWith('-linux-gnu')) ?? '';

@@ -56,6 +56,16 @@ const COMPOSE = {
   alone: true,
 };
 
+/** Docker's engine and what Kolla's modules ask it with. Its runc would need the newer C library (containers.mjs has another). */
+const DOCKER = {
+  name: 'docker',
+  packages: ['docker.io', 'docker-cli', 'containerd', 'python3-docker'],
+  program: 'usr/sbin/dockerd',
+  alone: true,
+};
+
+const REGISTRY = { name: 'docker-registry', program: 'usr/bin/docker-registry', alone: true };
+
 /** @param {NewerPackage} wanted */
 const rootOf = ({ name }) => join(cacheDirectory(), `${name}-${SUITE}-${process.arch}`);
 
@@ -76,6 +86,16 @@ export const newerAnsibleRoot = () => rootOf(ANSIBLE);
 
 /** Where that is unpacked which a checkout of Kolla Ansible needs, once `ensureKollaAnsible` has brought it. */
 export const kollaAnsibleRoot = () => rootOf(KOLLA_ANSIBLE);
+
+/** Docker's engine, its client and its modules for Python, once `ensureDocker` has brought them. */
+export const dockerPrograms = () => ({
+  dockerd: programOf(DOCKER),
+  docker: join(rootOf(DOCKER), 'usr/bin/docker'),
+  modules: join(rootOf(DOCKER), 'usr/lib/python3/dist-packages'),
+});
+
+/** Where a registry of images is, once `ensureKollaAnsible` has brought it. */
+export const registryPath = () => programOf(REGISTRY);
 
 /** Where Docker Compose is, once `ensureCompose` has brought it. */
 export const composePath = () => programOf(COMPOSE);
@@ -102,7 +122,17 @@ export const ensureNewerAnsible = (options) => ensure(ANSIBLE, options);
  * @param {SayOptions} options
  * @returns {Promise<void>}
  */
-export const ensureKollaAnsible = (options) => ensure(KOLLA_ANSIBLE, options);
+export async function ensureKollaAnsible(options) {
+  for (const wanted of [KOLLA_ANSIBLE, REGISTRY]) await ensure(wanted, options);
+}
+
+/**
+ * For those of them that run with Docker; like `ensureNewerDebian`.
+ *
+ * @param {SayOptions} options
+ * @returns {Promise<void>}
+ */
+export const ensureDocker = (options) => ensure(DOCKER, options);
 
 /**
  * Brings programs of a newer Debian than this machine's. apt works with a sources list, package lists and caches

@@ -16,6 +16,7 @@ const TAGS = {
   // Names as kolla-build gives them, for its namespace and tag (test/images/kolla-base/kolla-build).
   kollaBase: 'localhost/kacme-lab/base:latest',
   kollaHaproxy: 'localhost/kacme-lab/haproxy:latest',
+  kollaLego: 'localhost/kacme-lab/lego-stand-in:latest',
   kolla: 'localhost/kacme-lab/kacme:latest',
   kollaSsh: 'localhost/kacme-lab/kacme-ssh:latest',
 };
@@ -81,6 +82,22 @@ export async function kollaHaproxyImage(podman: TestPodman): Promise<string> {
   });
   podman.readFrom(own);
   return TAGS.kollaHaproxy;
+}
+
+/** What Kolla's images of its role letsencrypt, and of haproxy_ssh, have to have for their containers to run. */
+export async function kollaLegoImage(podman: TestPodman): Promise<string> {
+  const { image, store } = await kollaBase(podman);
+  const context = join(repository, 'test/images/kolla-lego');
+  const own = await builtImage({
+    tag: TAGS.kollaLego,
+    file: join(context, 'Dockerfile'),
+    context,
+    inputs: [context],
+    args: { BASE: image },
+    stores: [store],
+  });
+  podman.readFrom(own);
+  return TAGS.kollaLego;
 }
 
 /** What a cloud that builds its own images may lay over the template: here, that Node comes from our own base. */

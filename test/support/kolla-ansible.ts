@@ -3,7 +3,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parse } from 'yaml';
 import { ansiblePaths } from '../setup/ansible.mjs';
-import { kollaAnsibleRoot } from '../setup/newer-debian.mjs';
+import { dockerPrograms, kollaAnsibleRoot } from '../setup/newer-debian.mjs';
 import type { Outcome } from './ansible.ts';
 import type { Controller } from './kolla-controller.ts';
 
@@ -16,8 +16,8 @@ export interface KollaAnsible {
   run(action: string, ...args: string[]): Promise<Outcome>;
   /** Another program on that host. */
   exec(...command: string[]): Promise<Outcome>;
-  /** Writes a file below /etc/kolla. */
-  write(name: string, text: string): Promise<void>;
+  /** Changes a file below /etc/kolla. */
+  edit(name: string, change: (text: string) => string): Promise<void>;
 }
 
 /**
@@ -52,11 +52,13 @@ export async function installInto(
     await program(name, python, join(bin[0] ?? '', name));
   await program('kolla-ansible', python, '-c', `'${MAIN}'`);
   const collections = join(kollaAnsibleRoot(), 'usr/lib/python3/dist-packages');
+  const modules = [source, join(home, 'python'), fixtures, env.PYTHONPATH, collections];
+  if (controller.engine === 'docker') modules.push(dockerPrograms().modules);
   const environment = {
     ...process.env,
     LC_ALL: 'C.UTF-8',
     HOME: home,
-    PYTHONPATH: [source, join(home, 'python'), fixtures, env.PYTHONPATH, collections].join(':'),
+    PYTHONPATH: modules.join(':'),
     // What is installed goes to the first.
     ANSIBLE_COLLECTIONS_PATH: [
       join(home, '.ansible/collections'),
@@ -90,7 +92,7 @@ export async function installInto(
     run: (action, ...args) =>
       finish(PLAYBOOKS, ['kolla-ansible', action, '-i', '/etc/kolla/inventory', ...args]),
     exec: (...command) => finish('/', command),
-    write,
+    edit: async (name, change) => write(name, change(await readFile(at(name), 'utf8'))),
   };
 }
 

@@ -27,25 +27,37 @@ export async function deployLego(lab: KollaLab): Promise<void> {
   for (const controller of lab.controllers) await startLego(controller);
   const [active, ...passive] = lab.controllers;
   const volume = active.volume('letsencrypt');
-  for (const [directory, { name, ca }] of Object.entries(sidesOf(lab)))
-    await runLego({
-      pebble: ca,
-      directory: join(volume, 'lego', directory),
-      names: [name],
-      answer: { webroot: join(volume, 'http-01') },
-    });
-  await run('chown', ['-R', `${HAPROXY_UID}:${HAPROXY_UID}`, join(volume, 'lego')]);
+  await obtainWithLego(lab, active);
   for (const { volume: of } of passive) {
     await run('rm', ['-r', join(of('letsencrypt'), 'lego')]);
     await run('cp', ['-a', join(volume, 'lego'), of('letsencrypt')]);
   }
-  for (const controller of lab.controllers) await installLegoPems(lab, controller);
+  for (const controller of lab.controllers) {
+    await installLegoPems(lab, controller);
+    await must(controller.engine('restart', '--time', '1', 'haproxy'));
+  }
 }
 
-const sidesOf = ({ external, internal }: KollaLab): Readonly<Record<'external' | 'internal', CloudSide>> => ({
-  external,
-  internal,
-});
+/** What lego is asked for, by the name of its directory in the volume. */
+export type LegoSides = Readonly<Record<'external' | 'internal', Pick<CloudSide, 'name' | 'ca'>>>;
+
+/** Where the files of a named volume lie on this machine. */
+export type Volumes = Pick<Controller, 'volume'>;
+
+const entriesOf = ({ external, internal }: LegoSides) => Object.entries({ external, internal });
+
+/** Fills lego's volume. Its web server has to answer what the CAs ask. */
+export async function obtainWithLego(sides: LegoSides, { volume }: Volumes): Promise<void> {
+  const path = volume('letsencrypt');
+  for (const [directory, { name, ca }] of entriesOf(sides))
+    await runLego({
+      pebble: ca,
+      directory: join(path, 'lego', directory),
+      names: [name],
+      answer: { webroot: join(path, 'http-01') },
+    });
+  await run('chown', ['-R', `${HAPROXY_UID}:${HAPROXY_UID}`, join(path, 'lego')]);
+}
 
 async function startLego({ address, engine, volume }: Controller): Promise<void> {
   await must(engine('volume', 'create', 'letsencrypt'));
@@ -64,8 +76,9 @@ async function startLego({ address, engine, volume }: Controller): Promise<void>
     );
 }
 
-async function installLegoPems(lab: KollaLab, { engine, volume }: Controller): Promise<void> {
-  for (const [directory, { name }] of Object.entries(sidesOf(lab))) {
+/** Puts lego's certificates where HAProxy reads them when it starts. */
+export async function installLegoPems(sides: LegoSides, { volume }: Volumes): Promise<void> {
+  for (const [directory, { name }] of entriesOf(sides)) {
     const from = join(volume('letsencrypt'), 'lego', directory, 'certificates', `${name}.pem`);
     const pem = (await readFile(from, 'utf8')).replaceAll(/^\n/gm, '');
     const to = join(
@@ -76,7 +89,6 @@ async function installLegoPems(lab: KollaLab, { engine, volume }: Controller): P
     await chmod(to, 0o600);
     await chown(to, HAPROXY_UID, HAPROXY_UID);
   }
-  await must(engine('restart', '--time', '1', 'haproxy'));
 }
 
 /** Puts what the web server of this controller answers to a challenge with this token. */
@@ -96,7 +108,7 @@ export async function legoAccount(
 }
 
 /** A digest of every file below lego/ in the volume with its owner, mode and time. */
-export async function digestOfLego({ volume }: Controller): Promise<string> {
+export async function digestOfLego({ volume }: Volumes): Promise<string> {
   const root = join(volume('letsencrypt'), 'lego');
   const names = (await readdir(root, { recursive: true })).sort();
   const lines = await Promise.all(
