@@ -1,9 +1,9 @@
 import { defineConfig } from 'vitest/config';
 
-/** Tests that start servers: these take their programs from the lab, and must give everything back. */
-// Against hanging only: a busy machine may take its time.
+/** Against hanging only: a busy machine may take its time. */
 const bounds = { testTimeout: 180_000, hookTimeout: 180_000 };
 
+/** Tests that start servers: these take their programs from the lab, and must give everything back. */
 const withServers = {
   globalSetup: 'test/setup/vitest-lab.mjs',
   setupFiles: 'test/setup/leaks.ts',
