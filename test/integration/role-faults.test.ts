@@ -20,8 +20,14 @@ test.each([
       kacme_acme_terms_of_service_agreed: false,
       kolla_external_fqdn: '203.0.113.7',
       kacme_acme_eab_key_id: 'kid-1',
+      kacme_wait_trusted: '5m',
+      kacme_verify_port: '8083',
+      kacme_prepare_skip: ['prometeus'],
     },
     said: [
+      'kacme_wait_trusted: 5m is no number of seconds; for example kacme_wait_trusted: 300',
+      'kacme_verify_port: 8083: each has to be a port of its own',
+      'kacme_prepare_skip: prometeus; expected some of globals, haproxy, start-script, horizon, fluentd,',
       'openstack_release: 2023.1 is not supported; expected one of 2025.1',
       'kacme_acme_contact: ["ops@example.org"]',
       'kacme_acme_terms_of_service_agreed: true',
@@ -102,6 +108,11 @@ test('each step of a first deployment can be run again after it failed', TIMEOUT
     const { status, output } = await kolla.play(playbook, action);
     expect(status, output).toBe(0);
   };
+  const { status, output } = await kolla.play('prepare.yml', 'config', '-e', 'kacme_managed_certs=external');
+  expect(status, output).not.toBe(0);
+  expect(output.replaceAll('\\"', '"')).toContain(
+    'kacme_managed_certs: "external" is no list; for example kacme_managed_certs: ["internal", "external"]',
+  );
   const mine = at('etc/config/haproxy/haproxy_run.sh');
   await mkdir(dirname(mine), { recursive: true });
   await writeFile(mine, 'a script of the operator');
@@ -110,7 +121,7 @@ test('each step of a first deployment can be run again after it failed', TIMEOUT
   await rm(mine);
   await works('prepare.yml', 'config');
 
-  await fails('kacme.yml', 'precheck', /is taken on ctl1: set kacme_challenge_port/);
+  await fails('kacme.yml', 'precheck', /kacme_challenge_port: \d+ is taken on ctl1; end what listens there/);
   await cloud.makeRoom();
   await works('kacme.yml', 'precheck');
   await cloud.standIn();
