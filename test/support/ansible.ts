@@ -239,7 +239,8 @@ async function settingsIn(path: string, core: AnsibleCore): Promise<Readonly<Rec
     ANSIBLE_NOCOLOR: '1',
     ANSIBLE_RETRY_FILES_ENABLED: '0',
     ANSIBLE_HOST_KEY_CHECKING: '0',
-    ANSIBLE_TIMEOUT: '3',
+    // A busy machine takes seconds to start Python; a host that is down refuses at once.
+    ANSIBLE_TIMEOUT: '60',
     ANSIBLE_GATHERING: 'explicit',
     ANSIBLE_FORKS: '6',
     LD_LIBRARY_PATH: programs().env['LD_LIBRARY_PATH'] ?? '',
