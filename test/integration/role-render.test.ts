@@ -83,7 +83,12 @@ test(
     const cloud = await cloudOf({
       controllers: 3,
       telling: true,
-      globals: { nova_external_fqdn: 'Nova.cloud.test', heat_external_fqdn: 'heat.test' },
+      globals: {
+        nova_external_fqdn: 'Nova.cloud.test',
+        heat_external_fqdn: 'heat.test',
+        nova_metadata_internal_fqdn: 'metadata.cloud.test',
+        heat_internal_fqdn: 'heat.internal.test',
+      },
     });
     const { kolla, controllers } = cloud;
     await deploy(kolla);
@@ -92,7 +97,11 @@ test(
     const config = parse(await kolla.read('ctl1', 'kacme/kacme.yaml'));
     expect(config.certificates).toEqual({
       external: { identifiers: ['cloud.test', 'nova.cloud.test'], issuers: ['public'], key: 'ecdsa-p256' },
-      internal: { identifiers: ['internal.cloud.test'], issuers: ['public'], key: 'ecdsa-p256' },
+      internal: {
+        identifiers: ['internal.cloud.test', 'metadata.cloud.test'],
+        issuers: ['public'],
+        key: 'ecdsa-p256',
+      },
     });
     expect(config.pools.loadbalancers.hosts).toEqual(
       controllers.map(({ name, address }) => ({ name, host: address })),
