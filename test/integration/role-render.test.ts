@@ -86,6 +86,8 @@ test(
       globals: {
         nova_external_fqdn: 'Nova.cloud.test',
         heat_external_fqdn: 'heat.test',
+        // There is no enable_heat_cfn: enable_heat is its switch, and enable_nova that of the metadata.
+        heat_cfn_external_fqdn: 'cfn.test',
         nova_metadata_internal_fqdn: 'metadata.cloud.test',
         heat_internal_fqdn: 'heat.internal.test',
       },
