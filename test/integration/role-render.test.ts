@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, onTestFinished, test } from 'vitest';
@@ -203,6 +203,28 @@ test(
     const again = await kolla.play(['prepare.yml', 'loadbalancer.yml', 'kacme.yml'], 'deploy');
     expect(changes(expectDone(again)), again.output).toBe(0);
     expect(await kolla.actions('ctl1')).toEqual(done);
+
+    // Kolla would restart kacme in each deployment, for ever, if its config.json had once listed more than now.
+    const places = async (): Promise<readonly string[]> =>
+      JSON.parse(await kolla.read('ctl1', 'kacme/config.json')).config_files.map(
+        ({ dest }: { dest: string }) => dest,
+      );
+    const before = await places();
+    const directory = join(kolla.path, 'hosts/ctl1/kacme');
+    await writeFile(join(directory, 'id_haproxy_ssh'), '');
+    const kept = ['config.json', 'id_ed25519', 'id_ed25519.pub', 'kacme.yaml', 'known_hosts'];
+    expect(await readdir(directory)).toEqual(
+      expect.arrayContaining([...kept, 'private-ca.pem', 'public-eab.key']),
+    );
+    const unset = {
+      kacme_internal_acme_directory: '',
+      kacme_internal_acme_ca_file: '',
+      kacme_acme_eab_key_id: '',
+      kacme_acme_eab_hmac_key: '',
+    };
+    expectDone(await kolla.play('kacme.yml', 'config', '-e', JSON.stringify(unset)));
+    expect(await places()).toEqual(before);
+    expect((await readdir(directory)).toSorted()).toEqual(kept);
   },
 );
 
