@@ -23,8 +23,10 @@ test.each([
       kacme_wait_trusted: '5m',
       kacme_verify_port: '8083',
       kacme_prepare_skip: ['prometeus'],
+      config_strategy: 'COPY_ONCE',
     },
     said: [
+      'config_strategy: COPY_ONCE',
       'kacme_wait_trusted: 5m is no number of seconds; for example kacme_wait_trusted: 300',
       'kacme_verify_port: 8083: each has to be a port of its own',
       'kacme_prepare_skip: prometeus; expected some of globals, haproxy, start-script, horizon, fluentd,',
@@ -292,6 +294,11 @@ test(
     expect(stopped.status).not.toBe(0);
     expect(stopped.output).toMatch(/There is no HAProxy to reload on ctl1.*--tags loadbalancer/);
     await kolla.unmark('haproxy-stopped-ctl1');
+    expect(await reloads()).toEqual(['ctl1']);
+
+    const once = await kolla.play('reload.yml', 'deploy', '-e', 'config_strategy=COPY_ONCE');
+    expect(once.status).not.toBe(0);
+    expect(once.output).toContain('config_strategy: COPY_ONCE');
     expect(await reloads()).toEqual(['ctl1']);
 
     const { status, output } = await kolla.play('reload.yml', 'deploy');
