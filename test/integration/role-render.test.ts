@@ -1,9 +1,11 @@
 import { execFile } from 'node:child_process';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Writable } from 'node:stream';
 import { promisify } from 'node:util';
 import { expect, onTestFinished, test } from 'vitest';
 import { parse } from 'yaml';
+import { createLogger } from '../../src/cli/logging.ts';
 import { type Outcome, type TestKolla, warningsIn } from '../support/ansible.ts';
 import { askForChallenge, type CloudOptions, startCloud, type TestCloud } from '../support/kolla-cloud.ts';
 import { type RenderedHaproxy, renderedHaproxy } from '../support/kolla-haproxy.ts';
@@ -70,6 +72,58 @@ async function expectRendered(
   await expectChallengesAnswered(cloud, [cloud.internalVip, cloud.externalVip]);
 }
 
+/** Logs, metrics, alerts and rotation, as Kolla's roles find them. */
+async function expectTold(kolla: TestKolla, metrics: string): Promise<void> {
+  const fluentd = await kolla.read('ctl1', 'kacme.conf');
+  const sources = fluentd.match(/^<source>$.*?^<\/source>$/gms) ?? [];
+  expect(sources).toHaveLength(2);
+  for (const source of sources)
+    expect(source.split('\n').map((line) => line.trim())).toEqual(
+      expect.arrayContaining(['ignore_repeated_permission_error true', 'enable_watch_timer false']),
+    );
+  expect(sources[0]).toContain('tag infra.kacme\n');
+  // What Kolla's dashboards show, of a line as kacme writes it.
+  const [, filter = ''] = /^<filter infra\.kacme>$(.*?)^<\/filter>$/ms.exec(fluentd) ?? [];
+  const line = logLine('renewed');
+  const shown = [...filter.matchAll(/^ +(\w+) \$\{record\["(\w+)"\]\}$/gm)];
+  expect(Object.fromEntries(shown.map(([, to = '', from = '']) => [to, line[from]]))).toEqual({
+    Payload: 'renewed',
+    log_level: 'info',
+  });
+  expect(sources[1]).toContain('expression /^(?<Payload>.*)$/');
+
+  expect(parse(await kolla.read('ctl1', 'kacme.yml'))).toEqual({
+    scrape_configs: [{ job_name: 'kacme', static_configs: [{ targets: [metrics] }] }],
+  });
+  const alerts: AlertRules = parse(
+    await readFile(join(kolla.path, 'etc/config/prometheus/kacme.rules'), 'utf8'),
+  );
+  const asked = alerts.groups.flatMap(({ rules }) => rules.flatMap(({ expr }) => expr.match(/kacme_\w+/g)));
+  expect(new Set(asked).size).toBeGreaterThanOrEqual(6);
+  const operations = await readFile(new URL('../../docs/operations.md', import.meta.url), 'utf8');
+  for (const metric of asked) expect(operations).toContain(`\n| \`${metric}\` | `);
+
+  expect(await kolla.read('ctl1', 'cron/logrotate.conf')).toMatch(
+    /^"\/var\/log\/kolla\/kacme\/\*\.log"\n"\/var\/log\/kolla\/kacme_ssh\/\*\.log"\n\{\n\}$/m,
+  );
+}
+
+interface AlertRules {
+  readonly groups: readonly { readonly rules: readonly { readonly expr: string }[] }[];
+}
+
+function logLine(message: string): Record<string, unknown> {
+  const written: string[] = [];
+  const destination = new Writable({
+    write(chunk, _, done) {
+      written.push(String(chunk));
+      done();
+    },
+  });
+  createLogger({ level: 'info', destination, env: {} }).info(message);
+  return JSON.parse(written.join(''));
+}
+
 /** Where Rocky has it as Node reads it: haproxy_backend_cacert is in the format TRUSTED CERTIFICATE there. */
 const BUNDLE_OF_ROCKY = '/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem';
 
@@ -120,6 +174,7 @@ test(
       onTestFinished(() => haproxy[Symbol.asyncDispose]());
       await expectSound(haproxy);
     }
+    await expectTold(kolla, `${controllers[0]?.address}:8083`);
     const done = (await kolla.actions('ctl1')).map(({ action, name }) => `${action} ${name}`);
     expect(done).toEqual([
       'recreate_or_restart_container kacme_ssh',
