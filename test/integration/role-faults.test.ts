@@ -86,11 +86,27 @@ test.each([
       'kacme_ssh_enabled: false falls back',
       'kacme_managed_certs: internal, external contradicts kolla_enable_tls_internal',
       'lego would write the same files',
+      'config/haproxy/ctl2/haproxy_run.sh: Kolla takes it for ctl2 in place of',
+      'config/haproxy-config/ctl2/horizon.cfg: Kolla takes it for ctl2 in place of',
+      'config/cron/ctl1/cron-logrotate-global.conf: Kolla takes it for ctl1 in place of',
     ],
+    unsaid: ['config/haproxy/ctl1/haproxy_run.sh', 'config/cron/ctl2/'],
     groups: { 'letsencrypt-lego': ['ctl1'] },
+    files: {
+      'haproxy/ctl1/haproxy_run.sh': 'haproxy -W -S /var/lib/kolla/haproxy/haproxy-master.sock -db',
+      'haproxy/ctl2/haproxy_run.sh': 'haproxy -W -db',
+      'haproxy-config/ctl2/horizon.cfg': 'frontend horizon_front',
+      'cron/ctl1/cron-logrotate-global.conf': '"/var/log/kolla/nova/*.log" { }',
+      'cron/ctl2/cron-logrotate-global.conf': '"/var/log/kolla/*/*.log" { }',
+    },
   },
-])('prechecks name $title', TIMEOUT, async ({ globals, said, unsaid = [], groups }) => {
+])('prechecks name $title', TIMEOUT, async ({ globals, said, unsaid = [], groups, files = {} }) => {
   const { kolla } = await cloudOf({ controllers: 2, globals, groups });
+  for (const [name, text] of Object.entries(files)) {
+    const path = join(kolla.path, 'etc/config', name);
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, text);
+  }
   const { status, output } = await kolla.play('kacme.yml', 'precheck');
   expect(status).not.toBe(0);
   for (const words of said) expect(output.replaceAll('\\"', '"')).toContain(words);
