@@ -114,8 +114,8 @@ test.each([
 });
 
 test('each step of a first deployment can be run again after it failed', TIMEOUT, async () => {
-  const cloud = await cloudOf({ globals: { kacme_wait_trusted: 5 } });
-  const { kolla } = cloud;
+  const cloud = await cloudOf({ globals: { kacme_wait_trusted: 5, enable_external_api_firewalld: 'yes' } });
+  const { kolla, httpPort } = cloud;
   const at = (...parts: string[]) => join(kolla.path, ...parts);
   const fails = async (playbook: string, action: string, reason: string | RegExp) => {
     const { status, output } = await kolla.play(playbook, action);
@@ -159,6 +159,9 @@ test('each step of a first deployment can be run again after it failed', TIMEOUT
     'kacme_ssh',
     'bootstrap_kacme',
     'kacme',
+  ]);
+  expect((await kolla.commands()).filter((line) => line.startsWith('firewalld'))).toEqual([
+    `firewalld ctl1 public ${httpPort}/tcp immediate offline permanent`,
   ]);
 });
 
