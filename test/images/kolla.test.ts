@@ -207,10 +207,12 @@ describe.skipIf(obstacle !== undefined)(
 
     test('does not serve with a wrong configuration, and says on which line', async () => {
       const { container } = await kollaLab({ configuration: 'certificates: {}\ncertificats: {}\n' });
-      const { status, stderr } = await podman.run(container);
-
-      expect(status).toBe(2);
-      expect(stderr).toMatch(/kacme\.yaml:2:1: certificats/);
+      // As a container that serves, and as the one that the role asks before it.
+      for (const args of [[], ['bash', '-c', 'sudo -E kolla_set_configs && kacme config check']]) {
+        const { status, stderr } = await podman.run({ ...container, args });
+        expect(status).toBe(2);
+        expect(stderr).toMatch(/kacme\.yaml:2:1: certificats/);
+      }
     });
 
     test('does not serve when a file of config.json is missing', async () => {

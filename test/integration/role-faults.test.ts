@@ -202,6 +202,34 @@ test(
 );
 
 test(
+  'a configuration that kacme refuses leaves the one that runs untouched, and the sidecars; the next deployment tries again',
+  TIMEOUT,
+  async () => {
+    const { kolla } = await cloudOf({ controllers: 2 });
+    await kolla.seed('ctl1', ['kacme', 'kacme_ssh']);
+    await kolla.seed('ctl2', ['kacme_ssh']);
+    await kolla.mark(
+      'fail-check_kacme',
+      '2\nINFO:__main__:Loading config file\nkacme.yaml:3:5: reconcile.evry: unknown key',
+    );
+    const refused = await kolla.play('kacme.yml', 'deploy');
+    expect(refused.status, refused.output).not.toBe(0);
+    expect(refused.output).toMatch(/goes on with what it was started with[\s\S]*reconcile.evry: unknown key/);
+    expect(refused.output).not.toContain('Loading config file');
+    for (const name of ['ctl1', 'ctl2']) expect(await kolla.actions(name)).toEqual([]);
+
+    await kolla.unmark('fail-check_kacme');
+    const { status, output } = await kolla.play('kacme.yml', 'deploy');
+    expect(status, output).toBe(0);
+    const done = await kolla.actions('ctl1');
+    expect(done.map(({ name }) => name)).toEqual(['check_kacme', 'kacme_ssh', 'kacme']);
+    expect(done[0]?.command).toBe("bash -c 'sudo -E kolla_set_configs && kacme config check'");
+    // The one that runs is at work in its store.
+    expect(done[0]?.volumes?.filter((volume) => volume.startsWith('kacme:'))).toEqual([]);
+  },
+);
+
+test(
   'check mode changes nothing; a failed bootstrap fails the deployment, a partial one is a warning, a dead controller another; one host can be deployed alone',
   TIMEOUT,
   async () => {
