@@ -269,6 +269,23 @@ test(
   },
 );
 
+test('a kacme that cannot be stopped keeps its sidecars on every host', TIMEOUT, async () => {
+  const { kolla } = await cloudOf({ controllers: 2 });
+  await kolla.seed('ctl1', ['kacme', 'kacme_ssh']);
+  await kolla.seed('ctl2', ['kacme_ssh']);
+  await kolla.mark('fail-kacme');
+  for (const [playbook, action] of [
+    ['kacme.yml', 'stop'],
+    ['rollback.yml', 'deploy'],
+  ] as const) {
+    const { status, output } = await kolla.play(playbook, action);
+    expect(status, output).not.toBe(0);
+    expect(output).toContain('Failed to stop kacme');
+    expect(await kolla.containers('ctl1')).toEqual(['kacme', 'kacme_ssh']);
+    expect(await kolla.containers('ctl2')).toEqual(['kacme_ssh']);
+  }
+});
+
 test('a new or reinstalled controller is not deployed without the host of kacme', TIMEOUT, async () => {
   const { kolla, controllers } = await cloudOf({ controllers: 3 });
   const limited = await kolla.play('kacme.yml', 'config', '--limit', 'ctl2');
