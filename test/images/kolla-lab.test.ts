@@ -16,10 +16,11 @@ import {
   startKollaLab,
   VERIFY_PORT,
 } from '../support/kolla-lab.ts';
+import { selfSigned } from '../support/pem.ts';
 import { startTlsLoad } from '../support/tls-load.ts';
 
 const obstacle = await whyNoNetworks();
-const DEPLOYMENT = { timeout: 300_000 };
+const DEPLOYMENT = { timeout: 420_000 };
 
 describe.skipIf(obstacle !== undefined)(
   `a cloud of three controllers, deployed by the playbooks${obstacle === undefined ? '' : ` (${obstacle})`}`,
@@ -90,13 +91,24 @@ describe.skipIf(obstacle !== undefined)(
       await writeFile(trust, await internal.ca.issuingRoot());
       const keystone = ['-e', `openstack_cacert=${trust}`];
 
+      // One controller is of before: Kolla brings HAProxy the operator's own PEMs there.
+      const own = selfSigned(external.name);
+      const given = join(kolla.path, 'hosts/ctl1/haproxy');
+      await mkdir(given, { recursive: true });
+      await writeFile(join(given, 'haproxy.pem'), own.bundlePem);
+      await writeFile(join(given, 'haproxy-internal.pem'), selfSigned(internal.name).bundlePem);
+      await play('loadbalancer.yml', 'deploy', '--limit', 'ctl1');
+
       await play('prepare.yml', 'config');
       await play('kacme.yml', 'prechecks');
       // The third controller has no HAProxy yet, as after a failure there.
       await play('loadbalancer.yml', 'deploy', '--limit', 'ctl1,ctl2');
-      const [atVirtualAddress] = endpointsOf(external);
-      if (atVirtualAddress === undefined) throw new Error('there is one');
-      await handshakes.sameLeaf([atVirtualAddress], [external.name], { root: undefined });
+      const [atVirtualAddress, , ofSecond] = endpointsOf(external);
+      if (atVirtualAddress === undefined || ofSecond === undefined) throw new Error('there are four');
+      const untrusted = [[external.name], { root: undefined }] as const;
+      const kept = await handshakes.sameLeaf([atVirtualAddress], ...untrusted);
+      expect(kept.fingerprint256).toBe(own.fingerprint256);
+      await handshakes.sameLeaf([ofSecond], ...untrusted);
       expect(await playFails('keystone.yml', ...keystone)).toContain('CERTIFICATE_VERIFY_FAILED');
 
       await external.ca.stop();
@@ -113,6 +125,7 @@ describe.skipIf(obstacle !== undefined)(
       await bothServed();
       expect(await keys()).toEqual(before);
       expect((await kolla.actions('ctl1')).map(({ name }) => name)).toEqual([
+        'haproxy',
         'haproxy',
         'kacme_ssh',
         'bootstrap_kacme',

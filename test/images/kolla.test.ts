@@ -171,7 +171,7 @@ describe.skipIf(obstacle !== undefined)(
       const flags = [
         ...container.flags,
         ...['--read-only', '--read-only-tmpfs=false', '--tmpfs', '/tmp', '--tmpfs', '/run'],
-        ...['-v', '/etc/kacme', '-v', `${runCommand}:/run_command`],
+        ...['-v', '/etc/kacme', '-v', '/etc/kolla', '-v', `${runCommand}:/run_command`],
       ];
       const bootstrap = await podman.run({ ...container, flags: [...flags, '-e', 'KOLLA_BOOTSTRAP='] });
       expect(bootstrap.status, bootstrap.stderr).toBe(0);

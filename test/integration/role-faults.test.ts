@@ -38,6 +38,7 @@ test.each([
       'kacme_acme_eab_key_id and kacme_acme_eab_hmac_key: one is set without the other',
       'haproxy_socket_level_admin: true',
       'services.d/kacme.cfg or haproxy_run.sh is missing',
+      'haproxy_extra_volumes: ["kacme_marker:/var/lib/kolla/kacme-manages/external-internal"]',
       '[kacme]: it has 2 hosts',
     ],
     groups: { kacme: ['ctl1', 'ctl2'] },
@@ -131,6 +132,15 @@ test('each step of a first deployment can be run again after it failed', TIMEOUT
   expect(output.replaceAll('\\"', '"')).toContain(
     'kacme_managed_certs: "external" is no list; for example kacme_managed_certs: ["internal", "external"]',
   );
+  const volumes = at('etc/globals.d/mine.yml');
+  await writeFile(volumes, 'haproxy_extra_volumes: []\n');
+  await fails(
+    'prepare.yml',
+    'config',
+    /is set in \S+mine\.yml, and .* write it as kacme_haproxy_extra_volumes/,
+  );
+  await writeFile(volumes, 'kacme_haproxy_extra_volumes: ["/opt/site:/opt/site:ro"]\n');
+
   const mine = at('etc/config/haproxy/haproxy_run.sh');
   await mkdir(dirname(mine), { recursive: true });
   await writeFile(mine, 'a script of the operator');
@@ -376,8 +386,13 @@ test(
     ]);
 
     await kolla.mark('haproxy-changed-ctl1');
-    await kolla.mark('script-changed');
     await kolla.setDown(['ctl2']);
+    await kolla.mark('haproxy-before-kacme');
+    const old = await kolla.play('reload.yml', 'deploy');
+    expect(old.status, old.output).toBe(0);
+    expect(old.output).toContain('WARNING: HAProxy on ctl1 was started before kacme looked after internal');
+    await kolla.unmark('haproxy-before-kacme');
+    await kolla.mark('script-changed');
     const third = await kolla.play('reload.yml', 'deploy');
     expect(third.status, third.output).toBe(0);
     expect(third.output).toContain('WARNING: HAProxy on ctl1 was started by another start script');

@@ -310,6 +310,7 @@ case "$*" in
   *"rm -f /run/kacme-reload-is-due") rm -f "$STANDIN_STATE/reload-is-due-$STANDIN_HOST" ;;
   *"chown -c haproxy: "*) test -e "$STANDIN_STATE/given-$STANDIN_HOST" || { touch "$STANDIN_STATE/given-$STANDIN_HOST"; echo "changed ownership"; } ;;
   *"cat /etc/ssh/ssh_host_ed25519_key.pub") echo "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFallback$STANDIN_HOST root" ;;
+  *"test -d /var/lib/kolla/kacme-manages/"*) test ! -e "$STANDIN_STATE/haproxy-before-kacme" ;;
   *"/haproxy_run.sh /etc/haproxy/haproxy_run.sh") test ! -e "$STANDIN_STATE/script-changed" ;;
   *"haproxy kolla_set_configs") rm -f "$STANDIN_STATE/haproxy-changed-$STANDIN_HOST" ;;
   *"kacme reload --host "*) test ! -e "$STANDIN_STATE/reload-fails" || { echo "ERR_HAPROXY_RELOAD" >&2; exit 1; } ;;
