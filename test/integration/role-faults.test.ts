@@ -77,12 +77,17 @@ test.each([
       kacme_internal_acme_contact: [],
       kacme_internal_acme_ca_file: '/no/such/ca.pem',
       kacme_key_type: 'rsa2048',
+      kacme_log_level: 'loud',
+      kacme_acme_directory: '',
     },
     said: [
       '203.0.113.7 and fd00::10 are addresses, of two',
       'kacme_internal_acme_contact: ["ops@example.org"]',
       'kacme_internal_acme_ca_file: /no/such/ca.pem is no file on the machine that runs Ansible',
       'kacme_key_type: rsa2048 is none of ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096',
+      'kacme_log_level: loud is none of trace, debug, info, warn, error',
+      "kacme_acme_directory: '' is no URL",
+      'inventory group [loadbalancer]: fd00::11: kacme calls a host by its name there',
       'contradicts kacme_integration: standalone',
       'kacme_ssh_enabled: false falls back',
       'kacme_managed_certs: internal, external contradicts kolla_enable_tls_internal',
@@ -92,7 +97,7 @@ test.each([
       'config/cron/ctl1/cron-logrotate-global.conf: Kolla takes it for ctl1 in place of',
     ],
     unsaid: ['config/haproxy/ctl1/haproxy_run.sh', 'config/cron/ctl2/'],
-    groups: { 'letsencrypt-lego': ['ctl1'] },
+    groups: { 'letsencrypt-lego': ['ctl1'], loadbalancer: ['ctl1', 'ctl2', 'fd00::11'] },
     files: {
       'haproxy/ctl1/haproxy_run.sh': 'haproxy -W -S /var/lib/kolla/haproxy/haproxy-master.sock -db',
       'haproxy/ctl2/haproxy_run.sh': 'haproxy -W -db',
@@ -127,11 +132,22 @@ test('each step of a first deployment can be run again after it failed', TIMEOUT
     const { status, output } = await kolla.play(playbook, action);
     expect(status, output).toBe(0);
   };
-  const { status, output } = await kolla.play('prepare.yml', 'config', '-e', 'kacme_managed_certs=external');
-  expect(status, output).not.toBe(0);
-  expect(output.replaceAll('\\"', '"')).toContain(
-    'kacme_managed_certs: "external" is no list; for example kacme_managed_certs: ["internal", "external"]',
-  );
+  const wrong = JSON.stringify({
+    kacme_managed_certs: 'external',
+    kacme_wait_trusted: '5m',
+    kacme_operations_port: '8444',
+    kacme_verify_port: '8444',
+  });
+  for (const playbook of ['prepare.yml', 'kacme.yml']) {
+    const { status, output } = await kolla.play(playbook, 'deploy', '-e', wrong);
+    expect(status, output).not.toBe(0);
+    for (const words of [
+      'kacme_managed_certs: "external" is no list; for example kacme_managed_certs: ["internal", "external"]',
+      'kacme_wait_trusted: 5m is no number of seconds',
+      'kacme_verify_port: 8444: each has to be a port of its own',
+    ])
+      expect(output.replaceAll('\\"', '"')).toContain(words);
+  }
   const volumes = at('etc/globals.d/mine.yml');
   await writeFile(volumes, 'haproxy_extra_volumes: []\n');
   await fails(
@@ -140,7 +156,6 @@ test('each step of a first deployment can be run again after it failed', TIMEOUT
     /is set in \S+mine\.yml, and .* write it as kacme_haproxy_extra_volumes/,
   );
   await writeFile(volumes, 'kacme_haproxy_extra_volumes: ["/opt/site:/opt/site:ro"]\n');
-
   const mine = at('etc/config/haproxy/haproxy_run.sh');
   await mkdir(dirname(mine), { recursive: true });
   await writeFile(mine, 'a script of the operator');
