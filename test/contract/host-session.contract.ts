@@ -178,11 +178,11 @@ export function describeHostSession({ name, start, commands, lockedDirectory }: 
 
       test('that is missing is an error that names it', async () => {
         for (const attempt of [
-          session.readDirectory(at('none'), { signal }),
-          session.syncDirectory(at('none'), { signal }),
-          session.createFile(at('none/file'), Buffer.from('x'), effect),
+          () => session.readDirectory(at('none'), { signal }),
+          () => session.syncDirectory(at('none'), { signal }),
+          () => session.createFile(at('none/file'), Buffer.from('x'), effect),
         ]) {
-          await expect(attempt).rejects.toMatchObject({
+          await expect(attempt()).rejects.toMatchObject({
             code: 'ERR_HOST_FILES',
             message: expect.stringContaining(at('none')),
           });
@@ -321,14 +321,14 @@ export function describeHostSession({ name, start, commands, lockedDirectory }: 
       mandate.lose();
       const deposed = { signal, mandate };
       for (const attempt of [
-        session.createFile(at('new'), Buffer.from('x'), deposed),
-        session.link(at('file'), at('new'), deposed),
-        session.rename(at('file'), at('new'), deposed),
-        session.remove(at('file'), deposed),
-        session.setMode(at('file'), 0o400, deposed),
-        session.setOwner(at('file'), account.uid, account.gid, deposed),
+        () => session.createFile(at('new'), Buffer.from('x'), deposed),
+        () => session.link(at('file'), at('new'), deposed),
+        () => session.rename(at('file'), at('new'), deposed),
+        () => session.remove(at('file'), deposed),
+        () => session.setMode(at('file'), 0o400, deposed),
+        () => session.setOwner(at('file'), account.uid, account.gid, deposed),
       ]) {
-        await expect(attempt).rejects.toMatchObject({ code: 'ERR_MANDATE_LOST' });
+        await expect(attempt()).rejects.toMatchObject({ code: 'ERR_MANDATE_LOST' });
       }
       expect(await readdir(directory)).toEqual(['file']);
       expect((await stat(at('file'))).mode & 0o7777).not.toBe(0o400);
