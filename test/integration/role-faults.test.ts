@@ -188,6 +188,19 @@ test('each step of a first deployment can be run again after it failed', TIMEOUT
   expect((await kolla.commands()).filter((line) => line.startsWith('firewalld'))).toEqual([
     `firewalld ctl1 public ${httpPort}/tcp immediate offline permanent`,
   ]);
+
+  const keys = () =>
+    Promise.all(['kacme/known_hosts', 'kacme_ssh/authorized_keys'].map((path) => kolla.read('ctl1', path)));
+  const before = await keys();
+  expect(before).toMatchObject([
+    expect.stringContaining(' ssh-ed25519 '),
+    expect.stringContaining('ssh-ed25519 '),
+  ]);
+  // As when ssh-keygen is ended between its two files.
+  for (const file of ['kacme/id_ed25519.pub', 'kacme_ssh/ssh_host_ed25519_key.pub'])
+    await rm(at('hosts/ctl1', file));
+  await works('kacme.yml', 'deploy');
+  expect(await keys()).toEqual(before);
 });
 
 test(
