@@ -69,27 +69,18 @@ async function kollaBase(podman: TestPodman): Promise<{ readonly image: string; 
 }
 
 /** HAProxy as Kolla has it. */
-export async function kollaHaproxyImage(podman: TestPodman): Promise<string> {
-  const { image, store } = await kollaBase(podman);
-  const context = join(repository, 'test/images/kolla-haproxy');
-  const own = await builtImage({
-    tag: TAGS.kollaHaproxy,
-    file: join(context, 'Dockerfile'),
-    context,
-    inputs: [context],
-    args: { BASE: image },
-    stores: [store],
-  });
-  podman.readFrom(own);
-  return TAGS.kollaHaproxy;
-}
+export const kollaHaproxyImage = (podman: TestPodman): Promise<string> =>
+  onKollaBase(podman, TAGS.kollaHaproxy, 'test/images/kolla-haproxy');
 
 /** What Kolla's images of its role letsencrypt, and of haproxy_ssh, have to have for their containers to run. */
-export async function kollaLegoImage(podman: TestPodman): Promise<string> {
+export const kollaLegoImage = (podman: TestPodman): Promise<string> =>
+  onKollaBase(podman, TAGS.kollaLego, 'test/images/kolla-lego');
+
+async function onKollaBase(podman: TestPodman, tag: string, directory: string): Promise<string> {
   const { image, store } = await kollaBase(podman);
-  const context = join(repository, 'test/images/kolla-lego');
+  const context = join(repository, directory);
   const own = await builtImage({
-    tag: TAGS.kollaLego,
+    tag,
     file: join(context, 'Dockerfile'),
     context,
     inputs: [context],
@@ -97,7 +88,7 @@ export async function kollaLegoImage(podman: TestPodman): Promise<string> {
     stores: [store],
   });
   podman.readFrom(own);
-  return TAGS.kollaLego;
+  return tag;
 }
 
 /** What a cloud that builds its own images may lay over the template: here, that Node comes from our own base. */
